@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the whole suite, or a part of it, and a count that cannot be zero.
 
+use std::fmt;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -40,10 +41,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
         command.env(VECTORS, vectors_folder(Path::new(&folder))?);
     }
     let (total, success) = watch(&mut command)?;
-    println!(
-        "total: {} passed, {} failed, {} ignored in {} binaries",
-        total.passed, total.failed, total.ignored, total.binaries
-    );
+    println!("{total}");
     verdict(total, success)
 }
 
@@ -133,6 +131,14 @@ fn watch(command: &mut Command) -> Result<(Total, bool), String> {
     Ok((total, status.success()))
 }
 
+impl fmt::Display for Total {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { binaries, passed, failed, ignored } = self;
+        let plural = if *binaries == 1 { "y" } else { "ies" };
+        write!(f, "total: {passed} passed, {failed} failed, {ignored} ignored in {binaries} test binar{plural}")
+    }
+}
+
 impl Total {
     /// Adds a line such as `test result: ok. 4 passed; 0 failed; 1 ignored; ...`; other lines change nothing.
     fn add(&mut self, line: &str) {
@@ -170,6 +176,7 @@ mod tests {
         total.add("test layer_norm_passes_gradient ... ok");
         total.add("test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s");
         assert_eq!(total, Total { binaries: 2, passed: 14, failed: 1, ignored: 1 });
+        assert_eq!(total.to_string(), "total: 14 passed, 1 failed, 1 ignored in 2 test binaries");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The bans in `clippy.toml` name things that exist.
 //!
-//! Clippy passes over a path that it cannot find, so a ban rots without a word when candle renames a function. This check
-//! looks every banned path up in the sources of the candle that the workspace resolves to. That clippy then refuses each of
-//! them was shown once on a crate that uses all of them; whether it still can is what this check keeps true.
+//! Clippy passes over a path whose crate the checked one does not depend on, so a ban could rot without a word when candle
+//! renames a function. This check looks every banned path up in the sources of the candle that the workspace resolves to.
+//! That clippy refuses each of them was shown on a crate that uses them all once; this keeps it true.
 
 use std::path::{Path, PathBuf};
 
