@@ -1,1 +1,33 @@
-//! Placeholder.
+//! Differentiable operations for training on candle.
+//!
+//! Each function works on every device and float dtype of candle and passes gradients to every input. On f32 tensors on
+//! the CPU it runs vectorised, multi-threaded kernels with an analytic backward; elsewhere it composes candle's own
+//! differentiable operations, so one model source runs anywhere.
+//!
+//! candle's fused `layer_norm`, `rms_norm`, `softmax_last_dim`, `rope` and `sdpa` have no backward and cut the gradient
+//! without a word; these are their replacements. [`check`] finds such cuts in any model.
+//!
+//! On one machine the result of every kernel is the same for any number of threads.
+
+pub mod check;
+mod key;
+mod matmul;
+mod node;
+mod ops;
+pub mod optim;
+mod simd;
+
+pub use key::{Key, Stream};
+pub use ops::activation::{Activation, gelu_erf, gelu_tanh, silu, swiglu};
+pub use ops::attention::{attention, attention_qkv};
+pub use ops::cross_entropy::{CrossEntropy, Reduction, cross_entropy, cross_entropy_soft};
+pub use ops::dropout::dropout;
+pub use ops::embedding::embedding;
+pub use ops::head::linear_cross_entropy;
+pub use ops::linear::linear;
+pub use ops::mask::Mask;
+pub use ops::mlp::mlp;
+pub use ops::norm::{layer_norm, rms_norm};
+pub use ops::rope::{RopeStyle, RopeTable, rope};
+pub use ops::softmax::{log_softmax, softmax, softmax_causal, softmax_masked};
+pub use simd::{Isa, isa};

@@ -1,0 +1,154 @@
+//! Vector exponential, hyperbolic tangent, error function and the loops that apply them to slices.
+//!
+//! Largest error against f64, counted over all f32 in the tested range (`tests/accuracy.rs`): exp 1 ulp,
+//! tanh 2 ulp, erf 3 ulp.
+
+use super::Lanes;
+
+const LN2_HI: f32 = 0.693_359_4;
+const LN2_LO: f32 = -2.121_944_4e-4;
+
+/// `(n, r, q)` with `x = n ln 2 + r` and `q = e^r - 1 - r`.
+#[inline(always)]
+fn reduce<V: Lanes>(x: V) -> (V, V, V) {
+    let n = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
+    let r = n.fma(V::splat(-LN2_HI), x);
+    let r = n.fma(V::splat(-LN2_LO), r);
+    // Taylor terms up to r^7 / 7!: the remainder is below 2^-27 for |r| <= ln 2 / 2.
+    let mut q = V::splat(1.0 / 5040.0);
+    for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5] {
+        q = q.fma(r, V::splat(c));
+    }
+    (n, r, q.mul(r).mul(r))
+}
+
+/// `e^x`, with gradual underflow, `inf` above 88.72 and NaN kept.
+#[inline(always)]
+pub(crate) fn exp<V: Lanes>(x: V) -> V {
+    let clamped = x.max(V::splat(-104.0)).min(V::splat(89.0));
+    let (n, r, q) = reduce(clamped);
+    // Two factors, so that neither leaves the range of normal numbers.
+    let half = n.mul(V::splat(0.5)).round();
+    q.add(r).add(V::splat(1.0)).mul(half.exp2_whole()).mul(n.sub(half).exp2_whole())
+}
+
+/// `tanh x = (e^{2|x|} - 1) / (e^{2|x|} + 1)` with the sign of `x`, through `expm1` so that small `x` keep all digits.
+#[inline(always)]
+pub(crate) fn tanh<V: Lanes>(x: V) -> V {
+    let two = V::splat(2.0);
+    let (n, r, q) = reduce(x.abs().min(V::splat(10.0)).mul(two));
+    let scale = n.exp2_whole();
+    let expm1 = q.add(r).mul(scale).add(scale.sub(V::splat(1.0)));
+    let t = expm1.div(expm1.add(two));
+    x.select_lt(V::splat(0.0), V::splat(0.0).sub(t), t)
+}
+
+/// `1 / (1 + e^-x)`.
+#[inline(always)]
+pub(crate) fn sigmoid<V: Lanes>(x: V) -> V {
+    let one = V::splat(1.0);
+    one.div(one.add(exp(V::splat(0.0).sub(x))))
+}
+
+/// Gauss error function by the rational approximation `x P(x^2) / Q(x^2)` on |x| <= 4.
+#[inline(always)]
+pub(crate) fn erf<V: Lanes>(x: V) -> V {
+    const P: [f32; 7] = [
+        -2.726_142_3e-10,
+        2.770_681_5e-8,
+        -2.101_024_2e-6,
+        -5.692_506_4e-5,
+        -7.349_906_2e-4,
+        -2.954_599_9e-3,
+        -1.609_603_3e-2,
+    ];
+    const Q: [f32; 5] = [-1.456_607_2e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
+    let x = x.max(V::splat(-4.0)).min(V::splat(4.0));
+    let x2 = x.mul(x);
+    let p = P[1..].iter().fold(V::splat(P[0]), |acc, &c| acc.fma(x2, V::splat(c)));
+    let q = Q[1..].iter().fold(V::splat(Q[0]), |acc, &c| acc.fma(x2, V::splat(c)));
+    x.mul(p).div(q).max(V::splat(-1.0)).min(V::splat(1.0))
+}
+
+/// Writes `f(src)` to `dst`, tails included.
+#[inline(always)]
+pub(crate) fn map1<V: Lanes>(src: &[f32], dst: &mut [f32], f: impl Fn(V) -> V) {
+    let (s, d) = (src.chunks_exact(V::N), dst.chunks_exact_mut(V::N));
+    let tail = s.remainder();
+    s.zip(d).for_each(|(s, d)| f(V::load(s)).store(d));
+    let at = src.len() - tail.len();
+    if !tail.is_empty() {
+        f(V::load_part(tail, 0.0)).store_part(&mut dst[at..]);
+    }
+}
+
+/// Replaces `dst` by `f(dst)`, tails included.
+#[inline(always)]
+pub(crate) fn map_in_place<V: Lanes>(dst: &mut [f32], f: impl Fn(V) -> V) {
+    let whole = dst.len() / V::N * V::N;
+    for i in (0..whole).step_by(V::N) {
+        f(V::load(&dst[i..])).store(&mut dst[i..]);
+    }
+    if whole < dst.len() {
+        f(V::load_part(&dst[whole..], 0.0)).store_part(&mut dst[whole..]);
+    }
+}
+
+/// Writes `f(a, b)` to `dst`, tails included.
+#[inline(always)]
+pub(crate) fn map2<V: Lanes>(a: &[f32], b: &[f32], dst: &mut [f32], f: impl Fn(V, V) -> V) {
+    let whole = dst.len() / V::N * V::N;
+    for i in (0..whole).step_by(V::N) {
+        f(V::load(&a[i..]), V::load(&b[i..])).store(&mut dst[i..]);
+    }
+    if whole < dst.len() {
+        f(V::load_part(&a[whole..], 0.0), V::load_part(&b[whole..dst.len()], 0.0)).store_part(&mut dst[whole..]);
+    }
+}
+
+/// Replaces `dst` by `f(dst, src)`, tails included.
+#[inline(always)]
+pub(crate) fn update<V: Lanes>(dst: &mut [f32], src: &[f32], f: impl Fn(V, V) -> V) {
+    let whole = dst.len() / V::N * V::N;
+    for i in (0..whole).step_by(V::N) {
+        f(V::load(&dst[i..]), V::load(&src[i..])).store(&mut dst[i..]);
+    }
+    if whole < dst.len() {
+        let n = dst.len();
+        f(V::load_part(&dst[whole..], 0.0), V::load_part(&src[whole..n], 0.0)).store_part(&mut dst[whole..]);
+    }
+}
+
+/// `sum f(src)` in a fixed order; `f` must map the fill value `0.0` to what adds nothing, or get a matching `fill`.
+#[inline(always)]
+pub(crate) fn sum1<V: Lanes>(src: &[f32], fill: f32, f: impl Fn(V) -> V) -> f32 {
+    let chunks = src.chunks_exact(V::N);
+    let tail = chunks.remainder();
+    let acc = chunks.fold(V::splat(0.0), |acc, s| acc.add(f(V::load(s))));
+    let acc = if tail.is_empty() { acc } else { acc.add(f(V::load_part(tail, fill))) };
+    acc.sum()
+}
+
+/// `sum f(a, b)` in a fixed order; `f(0, 0)` must be zero.
+#[inline(always)]
+pub(crate) fn sum2<V: Lanes>(a: &[f32], b: &[f32], f: impl Fn(V, V) -> V) -> f32 {
+    let whole = a.len() / V::N * V::N;
+    let mut acc = V::splat(0.0);
+    for i in (0..whole).step_by(V::N) {
+        acc = acc.add(f(V::load(&a[i..]), V::load(&b[i..])));
+    }
+    if whole < a.len() {
+        acc = acc.add(f(V::load_part(&a[whole..], 0.0), V::load_part(&b[whole..a.len()], 0.0)));
+    }
+    acc.sum()
+}
+
+/// Largest value; `-inf` for an empty slice.
+#[inline(always)]
+pub(crate) fn largest<V: Lanes>(src: &[f32]) -> f32 {
+    let chunks = src.chunks_exact(V::N);
+    let tail = chunks.remainder();
+    let acc = chunks.fold(V::splat(f32::NEG_INFINITY), |acc, s| V::load(s).max(acc));
+    let acc = if tail.is_empty() { acc } else { acc.max(V::load_part(tail, f32::NEG_INFINITY)) };
+    acc.largest()
+}
