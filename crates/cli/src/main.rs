@@ -1,2 +1,4 @@
 //! Placeholder.
+mod report;
+
 fn main() {}
