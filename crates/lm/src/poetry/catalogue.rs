@@ -121,9 +121,9 @@ fn distinct(tags: &[String]) -> Vec<&String> {
     tags.iter().filter(|tag| seen.insert(tag.as_str())).collect()
 }
 
-/// The source's names for "author unknown" are no authors.
+/// "Author unknown" and the title of a collection of hymns stand in the author's place, but are none.
 fn is_person(author: &str) -> bool {
-    !["", "不详", "佚名", "无名氏", "阙名", "无名"].contains(&author)
+    !["不详", "佚名", "无名氏", "阙名", "无名", "郊庙朝会歌辞"].contains(&author)
 }
 
 /// The `most` most frequent values but the empty one; equally frequent ones in the order of their characters.

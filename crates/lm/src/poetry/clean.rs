@@ -60,7 +60,8 @@ pub(super) fn body(paragraphs: &[String]) -> Result<String, Reason> {
 fn check_raw(raw: &str) -> Result<(), Reason> {
     if raw.trim().is_empty() {
         Err(Reason::Empty)
-    } else if raw.contains(|c| "□○●◎…�{}⿰⿱⿲⿳⿴⿵⿶⿷⿸⿹⿺⿻囗".contains(c)) || has_doubled_mark(raw) {
+    } else if raw.contains(|c| "□○●◎…�{}⿰⿱⿲⿳⿴⿵⿶⿷⿸⿹⿺⿻囗".contains(c)) || has_doubled_mark(raw)
+    {
         Err(Reason::Placeholder)
     } else if raw.contains(|c| "（）()[]〔〕〖〗【】".contains(c)) {
         Err(Reason::Note)
@@ -105,8 +106,9 @@ fn without_variant_readings(raw: &str) -> String {
 /// Unwraps `[爽]`, one character that the editors supplied; `[一]` and longer ones point to notes and stay.
 fn without_supplied_brackets(raw: &str) -> String {
     let chars: Vec<char> = raw.chars().collect();
-    let is_supplied = |at: usize| {
-        matches!(chars.get(at..at + 3), Some(&['[', c, ']']) if is_han(c) && !"一二三四五六七八九十".contains(c))
+    let is_supplied = |at: usize| match chars.get(at..at + 3) {
+        Some(&['[', c, ']']) => is_han(c) && !"一二三四五六七八九十".contains(c),
+        _ => false,
     };
     let is_bracket = |at: usize| is_supplied(at) || at >= 2 && is_supplied(at - 2);
     chars.iter().enumerate().filter(|&(at, _)| !is_bracket(at)).map(|(_, c)| c).collect()
@@ -122,7 +124,8 @@ mod tests {
 
     #[test]
     fn sound_text_becomes_canonical() {
-        let paragraphs = ["[爽]節在重九（一作「七」），物華新雨餘。".to_owned(), "「清秋黃葉下，菊散金潭初。」".to_owned()];
+        let paragraphs =
+            ["[爽]節在重九（一作「七」），物華新雨餘。".to_owned(), "「清秋黃葉下，菊散金潭初。」".to_owned()];
         assert_eq!(body(&paragraphs).unwrap(), "爽节在重九，物华新雨余。清秋黄叶下，菊散金潭初。");
     }
 

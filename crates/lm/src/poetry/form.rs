@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn junk_and_nothing_have_no_form() {
-        for text in ["", "，。", "床前明月x，疑是地上霜。", "□□□□□，□□□□□。", "hello, world"] {
+        for text in ["", "，。", "床前明月x，疑是地上霜。", "□□□□□，□□□□□。", "hello, world"]
+        {
             assert_eq!(form_of(text), None, "{text}");
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::error::PoetryError;
@@ -47,24 +48,37 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Poem>, PoetryError>
 }
 
 /// One JSON line of `poem`, without its line feed; empty fields are left out.
-pub(super) fn to_line(poem: &Poem) -> String {
-    let mut row = Map::new();
-    let mut put = |field: &str, value: &str| {
-        if !value.is_empty() {
-            row.insert(field.to_owned(), value.into());
-        }
-    };
-    put("id", &poem.id);
-    put("title", &poem.title);
-    put("author", &poem.author);
-    put("dynasty", &poem.dynasty);
-    put("tune", poem.tune.as_deref().unwrap_or_default());
-    put("form", if poem.form == Form::Ci && poem.tune.is_none() { Form::Ci.name() } else { "" });
-    put("text", &poem.text());
-    if !poem.tags.is_empty() {
-        row.insert("tags".to_owned(), poem.tags.clone().into());
-    }
-    Value::Object(row).to_string()
+pub(super) fn to_line(poem: &Poem) -> Result<String, serde_json::Error> {
+    let is_untuned = poem.form == Form::Ci && poem.tune.is_none();
+    serde_json::to_string(&Line {
+        id: &poem.id,
+        author: &poem.author,
+        dynasty: &poem.dynasty,
+        tune: poem.tune.as_deref().unwrap_or_default(),
+        form: if is_untuned { Form::Ci.name() } else { "" },
+        title: &poem.title,
+        tags: &poem.tags,
+        text: &poem.text(),
+    })
+}
+
+/// The fields of a line in the order in which they are written.
+#[derive(Serialize)]
+struct Line<'a> {
+    id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    author: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    dynasty: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    tune: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    form: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    title: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    tags: &'a [String],
+    text: &'a str,
 }
 
 fn not_utf8(path: &Path, bytes: &[u8], at: usize) -> PoetryError {
@@ -208,7 +222,7 @@ mod tests {
         };
         let untuned = Poem { form: Form::Ci, ..Poem::from_text("ci-2", TEXT) };
         let poems = [ci, untuned, Poem::from_text("shi", TEXT)];
-        let jsonl: String = poems.iter().map(|poem| to_line(poem) + "\n").collect();
+        let jsonl: String = poems.iter().map(|poem| to_line(poem).unwrap() + "\n").collect();
         assert_eq!(read(jsonl.as_bytes()).unwrap(), poems);
     }
 
@@ -223,7 +237,10 @@ mod tests {
             ("{\"text\":\"hello\"}", "own.jsonl:2: field `text`: holds no Chinese character"),
             ("{\"text\":7}", "own.jsonl:2: field `text`: expected a string, got a number"),
             ("{\"text\":\"月\",\"poet\":\"x\"}", "own.jsonl:2: field `poet`: unknown, expected one of id title"),
-            ("{\"text\":\"月\",\"tags\":\"x\"}", "own.jsonl:2: field `tags`: expected an array of strings, got a string"),
+            (
+                "{\"text\":\"月\",\"tags\":\"x\"}",
+                "own.jsonl:2: field `tags`: expected an array of strings, got a string",
+            ),
             ("{\"text\":\"月\",\"tags\":[null]}", "own.jsonl:2: field `tags`: expected an array of strings, got null"),
             ("{\"text\":\"月\",\"form\":\"律\"}", "own.jsonl:2: field `form`: `律` is no form"),
             ("{\"text\":\"月。\",\"form\":\"五绝\"}", "own.jsonl:2: field `form`: 五绝 does not fit lines of [1]"),

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::clean::Dropped;
 use super::error::PoetryError;
-use super::form::Form;
+use super::form::{Form, form_of};
 use super::hash::stable_hash;
 use super::jsonl::to_line;
 use super::near::near_duplicates;
@@ -34,8 +34,8 @@ pub struct PackReport {
     pub n_duplicates: usize,
     /// Poems left out for a rare character.
     pub n_rare: usize,
-    /// Ci left out because their tune is not known.
-    pub n_untuned: usize,
+    /// Poems left out because no rule tells their form: ci of unknown tune, old-style shi in unequal lines.
+    pub n_formless: usize,
     /// Poems written.
     pub counts: Counts,
     /// Bytes written.
@@ -57,8 +57,8 @@ pub fn pack_poetry(src: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<PackR
     let groups = near_duplicates(&poems);
     let (first, others): (Vec<_>, Vec<_>) = poems.into_iter().enumerate().partition(|&(at, _)| groups[at] == at);
     let (common, rare) = by_characters(first.into_iter().map(|(_, poem)| poem).collect());
-    let (tuned, untuned): (Vec<_>, Vec<_>) = common.into_iter().partition(|p| p.form != Form::Ci || p.tune.is_some());
-    let chosen = stratify(tuned);
+    let (formed, formless): (Vec<_>, Vec<_>) = common.into_iter().partition(is_formed);
+    let chosen = stratify(formed);
     let bytes = compress(out.as_ref(), &chosen)?;
     write_whole(out.as_ref(), &bytes)?;
     Ok(PackReport {
@@ -66,7 +66,7 @@ pub fn pack_poetry(src: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<PackR
         dropped: package.dropped().clone(),
         n_duplicates: others.len(),
         n_rare: rare.len(),
-        n_untuned: untuned.len(),
+        n_formless: formless.len(),
         counts: count(&chosen),
         n_bytes: bytes.len(),
     })
@@ -86,6 +86,15 @@ fn by_characters(poems: Vec<Poem>) -> (Vec<Poem>, Vec<Poem>) {
         *occurrences.entry(c).or_default() += 1;
     }
     poems.into_iter().partition(|poem| poem.bare().chars().all(|c| occurrences[&c] >= LEAST_OCCURRENCES))
+}
+
+/// Whether the form can be asked for and verified: a ci has its tune, and any other shi equal lines in pairs, for unequal
+/// ones cannot be told from a ci.
+fn is_formed(poem: &Poem) -> bool {
+    match poem.form {
+        Form::Ci => poem.tune.is_some(),
+        form => form_of(&poem.text()) == Some(form),
+    }
 }
 
 /// Takes [`PER_FORM`] poems of each form by the hash of their text, and keeps the package's order.
@@ -116,8 +125,14 @@ fn shares(tang: usize, song: usize) -> (usize, usize) {
 }
 
 fn compress(out: &Path, poems: &[Poem]) -> Result<Vec<u8>, PoetryError> {
-    let jsonl: String = poems.iter().map(|poem| to_line(poem) + "\n").collect();
-    zstd::encode_all(jsonl.as_bytes(), LEVEL).map_err(PoetryError::io(out))
+    let write = || {
+        let mut zstd = zstd::Encoder::new(Vec::new(), LEVEL)?;
+        for poem in poems {
+            writeln!(zstd, "{}", to_line(poem)?)?;
+        }
+        zstd.finish()
+    };
+    write().map_err(PoetryError::io(out))
 }
 
 fn write_whole(out: &Path, bytes: &[u8]) -> Result<(), PoetryError> {
@@ -137,7 +152,7 @@ impl fmt::Display for PackReport {
         self.dropped.iter().try_for_each(|(reason, n)| writeln!(f, "{n} dropped: {reason}"))?;
         writeln!(f, "{} left out: near-duplicates", self.n_duplicates)?;
         writeln!(f, "{} left out: rare characters", self.n_rare)?;
-        writeln!(f, "{} left out: tune unknown", self.n_untuned)?;
+        writeln!(f, "{} left out: form not told by rule", self.n_formless)?;
         self.counts.iter().try_for_each(|((form, dynasty), n)| writeln!(f, "{n} {form} {dynasty}"))?;
         write!(f, "{} poems, {} bytes", self.counts.values().sum::<usize>(), self.n_bytes)
     }
@@ -154,6 +169,55 @@ mod tests {
         assert_eq!(shares(9000, 1000), (4000, 1000));
         assert_eq!(shares(0, 9000), (0, 5000));
         assert_eq!(shares(10, 20), (10, 20));
+    }
+
+    /// Four lines of five characters that spell `n`.
+    fn quatrain(n: usize) -> Poem {
+        let digits = format!("{n:020}");
+        let line = |i: usize| {
+            digits[5 * i..5 * i + 5].chars().map(|c| "天地玄黄宇宙洪荒日月".chars().nth(c as usize - 48).unwrap())
+        };
+        let text: String = (0..4).flat_map(|i| line(i).chain(['。'])).collect();
+        Poem { dynasty: TANG.into(), ..Poem::from_text(n.to_string(), &text) }
+    }
+
+    #[test]
+    fn each_form_is_cut_to_its_share_in_the_order_of_the_package() {
+        let poems: Vec<Poem> = (0..PER_FORM + 100).map(quatrain).collect();
+        let chosen = stratify(poems.clone());
+        assert_eq!(count(&chosen), Counts::from([((Form::WuJue, TANG.to_owned()), PER_FORM)]));
+        let places: Vec<usize> = chosen.iter().map(|poem| poem.id.parse().unwrap()).collect();
+        assert!(places.is_sorted());
+        let mut reversed = poems;
+        reversed.reverse();
+        assert!(stratify(reversed).iter().rev().eq(&chosen), "the choice depends on the texts alone");
+    }
+
+    #[test]
+    fn poems_with_a_rare_character_are_left_out() {
+        let mut poems: Vec<Poem> = (0..LEAST_OCCURRENCES).map(|_| Poem::from_text("", "天地玄黄。")).collect();
+        poems.push(Poem::from_text("rare", "天地龘黄。"));
+        let (common, rare) = by_characters(poems);
+        assert_eq!((common.len(), rare[0].id.as_str()), (LEAST_OCCURRENCES, "rare"));
+    }
+
+    #[test]
+    fn only_forms_that_a_rule_can_tell_are_taken() {
+        let ballad = Poem::from_text("", "君不见，黄河之水天上来，奔流到海不复回。");
+        let ci = |tune: Option<&str>| Poem { form: Form::Ci, tune: tune.map(str::to_owned), ..ballad.clone() };
+        assert!(is_formed(&quatrain(1)) && is_formed(&ci(Some("忆江南"))));
+        assert!(!is_formed(&ballad) && !is_formed(&ci(None)));
+    }
+
+    #[test]
+    fn written_poems_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("poems.zst");
+        let poems: Vec<Poem> = (0..3).map(quatrain).collect();
+        write_whole(&out, &compress(&out, &poems).unwrap()).unwrap();
+        let jsonl = zstd::decode_all(File::open(&out).unwrap()).unwrap();
+        assert_eq!(crate::poetry::jsonl::parse(&out, &jsonl).unwrap(), poems);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
     }
 
     #[test]

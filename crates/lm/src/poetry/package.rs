@@ -129,8 +129,10 @@ impl Series {
         Ok(files)
     }
 
+    /// The number in the file's name; a supplement is called `ci.song.2019y.json`.
     fn number(self, path: &Path) -> Option<u32> {
-        path.file_name()?.to_str()?.strip_prefix(self.prefix)?.strip_suffix(".json")?.parse().ok()
+        let name = path.file_name()?.to_str()?;
+        name.strip_prefix(self.prefix)?.strip_suffix(".json")?.trim_end_matches('y').parse().ok()
     }
 
     fn poem(self, id: String, text: &str, record: Record) -> Poem {
@@ -166,7 +168,9 @@ fn read_records(path: &Path) -> Result<Vec<Record>, PoetryError> {
 /// Finds the damaged record, which the error of the whole array does not name.
 fn damage(path: &Path, bytes: &[u8], whole: &serde_json::Error) -> PoetryError {
     let values: Vec<serde_json::Value> = serde_json::from_slice(bytes).unwrap_or_default();
-    let broken = |(at, value): (usize, &serde_json::Value)| Record::deserialize(value).err().map(|e| (format!("{at}"), e.to_string()));
+    let broken = |(at, value): (usize, &serde_json::Value)| {
+        Record::deserialize(value).err().map(|e| (format!("{at}"), e.to_string()))
+    };
     let (record, problem) =
         values.iter().enumerate().find_map(broken).unwrap_or_else(|| ("none".to_owned(), whole.to_string()));
     PoetryError::Record { path: path.to_owned(), record, problem }

@@ -77,8 +77,10 @@ mod tests {
     #[test]
     fn near_duplicates_are_on_one_side() {
         let mut poems = poems(400);
-        let variants: Vec<Poem> =
-            poems.iter().map(|p| Poem::from_text("", &p.text().chars().skip(4).chain("山水".chars()).collect::<String>())).collect();
+        let variants: Vec<Poem> = poems
+            .iter()
+            .map(|p| Poem::from_text("", &p.text().chars().skip(4).chain("山水".chars()).collect::<String>()))
+            .collect();
         poems.extend(variants);
         let split = split(&poems);
         assert_eq!(split.n_groups(), 400);

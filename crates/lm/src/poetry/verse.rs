@@ -41,7 +41,10 @@ fn canonical(c: char) -> Option<char> {
         '!' => '！',
         ';' => '；',
         '､' => PAUSE,
-        '「' | '」' | '『' | '』' | '“' | '”' | '‘' | '’' | '"' | '《' | '》' | '〈' | '〉' | '\u{feff}' => return None,
+        '「' | '」' | '『' | '』' | '“' | '”' | '‘' | '’' | '"' | '《' | '》' | '〈' | '〉' | '\u{feff}' =>
+        {
+            return None;
+        }
         c if c.is_whitespace() || c.is_control() => return None,
         c => c,
     })
