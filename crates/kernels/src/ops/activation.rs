@@ -75,7 +75,7 @@ impl Activation {
                 (x * u.tanh()?.affine(0.5, 0.5)?)?.contiguous()
             }
             Self::GeluErf => x * (x / SQRT_2)?.erf()?.affine(0.5, 0.5)?,
-            Self::Silu => x / (x.neg()?.exp()? + 1.0)?,
+            Self::Silu => x.silu(),
         }
     }
 }

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 /// Queries per block.
 const BLOCK: usize = 64;
 
-/// Sizes: batch, query heads, key heads, queries, keys, width of a head.
+/// Sizes: batch, query heads, key heads, queries, keys, width of queries and keys, width of values.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
     b: usize,
@@ -23,6 +23,7 @@ struct Sizes {
     t: usize,
     s: usize,
     d: usize,
+    e: usize,
 }
 
 /// Where the rows of one operand lie in a slice.
@@ -91,16 +92,20 @@ impl Shared {
 }
 
 impl<'a> Core<'a> {
-    fn mat(&self, data: &'a [f32], place: Place, b: usize, h: usize, i: usize, rows: usize) -> Mat<'a> {
-        Mat::strided(&data[place.at(b, h, i).min(data.len())..], rows, self.n.d, place.row)
+    fn mat(&self, data: &'a [f32], place: Place, [b, h, i]: [usize; 3], rows: usize, width: usize) -> Mat<'a> {
+        Mat::strided(&data[place.at(b, h, i).min(data.len())..], rows, width, place.row)
+    }
+
+    fn queries(&self, at: [usize; 3], rows: usize) -> Mat<'a> {
+        self.mat(self.q, self.at.q, at, rows, self.n.d)
     }
 
     fn keys(&self, b: usize, g: usize, rows: usize) -> Mat<'a> {
-        self.mat(self.k, self.at.k, b, g, 0, rows)
+        self.mat(self.k, self.at.k, [b, g, 0], rows, self.n.d)
     }
 
     fn values(&self, b: usize, g: usize, rows: usize) -> Mat<'a> {
-        self.mat(self.v, self.at.v, b, g, 0, rows)
+        self.mat(self.v, self.at.v, [b, g, 0], rows, self.n.e)
     }
 
     fn group(&self, h: usize) -> usize {
@@ -109,7 +114,7 @@ impl<'a> Core<'a> {
 
     /// Scores of queries `i0 .. i0 + rows` against the first `seen` keys, hidden ones at `-inf`.
     fn scores(&self, [b, h, i0]: [usize; 3], rows: usize, seen: usize, scores: &mut [f32]) {
-        let q = self.mat(self.q, self.at.q, b, h, i0, rows);
+        let q = self.queries([b, h, i0], rows);
         matmul(scores, seen, q, self.keys(b, self.group(h), seen).t(), self.scale, Into::Set, Run::Here);
         for (r, row) in scores.chunks_exact_mut(seen).enumerate() {
             self.mask.hide([b, h, i0 + r], self.n.t, self.n.s, row);
@@ -118,7 +123,7 @@ impl<'a> Core<'a> {
 
     /// Returns the output and, per (b, h, i), the logarithm of the normaliser.
     fn forward(&self, len: usize) -> (Vec<f32>, Vec<f32>) {
-        let Sizes { b, h, t, s, d, .. } = self.n;
+        let Sizes { b, h, t, s, e, .. } = self.n;
         let (mut out, mut lse) = (vec![0.0; len], vec![f32::NEG_INFINITY; b * h * t]);
         let o = Shared::new(&mut out);
         let tasks = lse.par_chunks_mut(t.max(1)).enumerate().flat_map_iter(|(bh, lse)| {
@@ -134,8 +139,8 @@ impl<'a> Core<'a> {
             self.scores([b, h, i0], rows, seen, scratch);
             scratch.chunks_exact_mut(seen).zip(lse).for_each(|(row, l)| *l = normalise(row));
             let values = self.values(b, self.group(h), seen);
-            let dst = o.rows(self.at.o.at(b, h, i0), rows, self.at.o.row, d);
-            // SAFETY: each (b, h, block of rows) belongs to one task, and only its `d` values a row are written.
+            let dst = o.rows(self.at.o.at(b, h, i0), rows, self.at.o.row, e);
+            // SAFETY: each (b, h, block of rows) belongs to one task, and only its `e` values a row are written.
             unsafe { matmul_at(dst, self.at.o.row, Mat::new(scratch, rows, seen), values, 1.0, Into::Set, Run::Here) };
         });
         (out, lse)
@@ -164,7 +169,7 @@ impl<'a> Core<'a> {
         scratch: &mut Scratch,
         (dq, dk, dv): (&Shared, &Shared, &Shared),
     ) {
-        let Sizes { h: heads, t, s, d, .. } = self.n;
+        let Sizes { h: heads, t, s, d, e, .. } = self.n;
         let rows = BLOCK.min(t - i0);
         let seen = self.mask.limit(i0 + rows - 1, s);
         if seen == 0 {
@@ -177,21 +182,21 @@ impl<'a> Core<'a> {
         self.scores([b, h, i0], rows, seen, p);
         let lse = &lse[(b * heads + h) * t + i0..][..rows];
         p.chunks_exact_mut(seen).zip(lse).for_each(|(row, &l)| probabilities(row, l));
-        let grad = self.mat(go, self.at.o, b, h, i0, rows);
+        let grad = self.mat(go, self.at.o, [b, h, i0], rows, e);
         matmul(ds, seen, grad, self.values(b, g, seen).t(), 1.0, Into::Set, Run::Here);
         for (r, (ds, p)) in ds.chunks_exact_mut(seen).zip(p.chunks_exact(seen)).enumerate() {
             let at = self.at.o.at(b, h, i0 + r);
-            let dot: f32 = o[at..at + d].iter().zip(&go[at..at + d]).map(|(o, g)| o * g).sum();
+            let dot: f32 = o[at..at + e].iter().zip(&go[at..at + e]).map(|(o, g)| o * g).sum();
             ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = p * (*ds - dot));
         }
-        let q = self.mat(self.q, self.at.q, b, h, i0, rows);
+        let q = self.queries([b, h, i0], rows);
         let (p, ds) = (Mat::new(p, rows, seen), Mat::new(ds, rows, seen));
-        let rows_of = |to: &Shared, at: usize, n: usize, place: Place| to.rows(at, n, place.row, d);
-        let dq = rows_of(dq, self.at.q.at(b, h, i0), rows, self.at.q);
-        let dk = rows_of(dk, self.at.k.at(b, g, 0), seen, self.at.k);
-        let dv = rows_of(dv, self.at.v.at(b, g, 0), seen, self.at.v);
+        let rows_of = |to: &Shared, at: usize, n: usize, place: Place, width: usize| to.rows(at, n, place.row, width);
+        let dq = rows_of(dq, self.at.q.at(b, h, i0), rows, self.at.q, d);
+        let dk = rows_of(dk, self.at.k.at(b, g, 0), seen, self.at.k, d);
+        let dv = rows_of(dv, self.at.v.at(b, g, 0), seen, self.at.v, e);
         // SAFETY: keys and values of (b, g) and the queries that use them belong to the one task for (b, g), and a
-        // product touches only the `d` values of each of its rows.
+        // product touches only the values of its own head in each row.
         unsafe {
             matmul_at(dv, self.at.v.row, p.t(), grad, 1.0, Into::Add, Run::Here);
             matmul_at(dk, self.at.k.row, ds.t(), q, self.scale, Into::Add, Run::Here);
@@ -236,14 +241,14 @@ struct Attention {
 
 impl Attention {
     fn places(&self) -> Places {
-        let Sizes { h, g, t, s, d, .. } = self.n;
+        let Sizes { h, g, t, s, d, e, .. } = self.n;
         if self.packed {
             let row = (h + 2 * g) * d;
             let part = |offset| Place::packed(offset, t, d, row);
             return Places { q: part(0), k: part(h * d), v: part((h + g) * d), o: Place::packed(0, t, d, h * d) };
         }
-        let keys = Place::heads_first(g, s, d);
-        Places { q: Place::heads_first(h, t, d), k: keys, v: keys, o: Place::heads_first(h, t, d) }
+        let keys = |width| Place::heads_first(g, s, width);
+        Places { q: Place::heads_first(h, t, d), k: keys(d), v: keys(e), o: Place::heads_first(h, t, e) }
     }
 
     fn core<'a>(&'a self, x: &[Arg<'a>]) -> Core<'a> {
@@ -258,9 +263,9 @@ impl Kernel for Attention {
     const NAME: &'static str = "attention";
 
     fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, Vec<f32>)> {
-        let Sizes { b, h, t, d, .. } = self.n;
-        let (out, lse) = self.core(x).forward(b * h * t * d);
-        let dims = if self.packed { vec![b, t, h * d] } else { vec![b, h, t, d] };
+        let Sizes { b, h, t, e, .. } = self.n;
+        let (out, lse) = self.core(x).forward(b * h * t * e);
+        let dims = if self.packed { vec![b, t, h * e] } else { vec![b, h, t, e] };
         Ok((out, dims, lse))
     }
 
@@ -281,27 +286,32 @@ impl Kernel for Attention {
 
 /// `softmax(scale q k^T + mask) v` (Vaswani et al., arXiv 1706.03762).
 ///
-/// `q`: [b, h, t, d]; `k`, `v`: [b, g, s, d] where g divides h (grouped queries: query head i uses key head
-/// `i / (h / g)`); result [b, h, t, d]. A query that sees no key gets zeros.
+/// `q`: [b, h, t, d]; `k`: [b, g, s, d]; `v`: [b, g, s, e], where g divides h (grouped queries: query head i uses key
+/// head `i / (h / g)`); result [b, h, t, e]. A query that sees no key gets zeros.
 ///
 /// # Errors
 /// If shapes or mask do not fit each other.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Mask, scale: f64) -> Result<Tensor> {
     let ((b, h, t, d), (kb, g, s, kd)) = (q.dims4()?, k.dims4()?);
-    if kb != b || kd != d || v.dims() != k.dims() || g == 0 || h % g != 0 {
+    let e = v.dim(3)?;
+    if kb != b || kd != d || v.dims() != [b, g, s, e] || g == 0 || h % g != 0 {
         bail!("attention: q {:?}, k {:?} and v {:?} do not fit", q.dims(), k.dims(), v.dims());
     }
     mask.check(b, h, t, s)?;
-    if fast(&[q, k, v]) {
-        let n = Sizes { b, h, g, t, s, d };
+    if fast(&[q, k, v]) && mask.bias.is_none() {
+        let n = Sizes { b, h, g, t, s, d, e };
         return apply(Attention { n, packed: false, mask: HostMask::new(mask)?, scale: scale as f32 }, &[q, k, v]);
     }
     let repeat = |x: &Tensor| {
-        // [b, g, s, d] -> [b, h, s, d]
-        x.unsqueeze(2)?.broadcast_as((b, g, h / g, s, d))?.contiguous()?.reshape((b, h, s, d))
+        // [b, g, s, width] -> [b, h, s, width]
+        let width = x.dim(3)?;
+        x.unsqueeze(2)?.broadcast_as((b, g, h / g, s, width))?.contiguous()?.reshape((b, h, s, width))
     };
     let (k, v) = (repeat(k)?, repeat(v)?);
-    let scores = (q.contiguous()?.matmul(&k.transpose(2, 3)?.contiguous()?)? * scale)?;
+    let mut scores = (q.contiguous()?.matmul(&k.transpose(2, 3)?.contiguous()?)? * scale)?;
+    if let Some(bias) = &mask.bias {
+        scores = scores.broadcast_add(bias)?;
+    }
     let probs = match mask.to_keep(t, s, q)? {
         Some(keep) => masked(&scores, &keep)?,
         None => softmax(&scores, 3)?,
@@ -324,8 +334,8 @@ pub fn attention_qkv(qkv: &Tensor, heads: usize, kv_heads: usize, mask: &Mask, s
     }
     let d = width / parts;
     mask.check(b, heads, t, t)?;
-    if fast(&[qkv]) {
-        let n = Sizes { b, h: heads, g: kv_heads, t, s: t, d };
+    if fast(&[qkv]) && mask.bias.is_none() {
+        let n = Sizes { b, h: heads, g: kv_heads, t, s: t, d, e: d };
         return apply(Attention { n, packed: true, mask: HostMask::new(mask)?, scale: scale as f32 }, &[qkv]);
     }
     // [b, t, n d] -> [b, n, t, d]

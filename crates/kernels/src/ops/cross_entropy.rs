@@ -16,6 +16,31 @@ pub enum Reduction {
     Mean,
     /// Added up.
     Sum,
+    /// Kept apart: one loss per row, zero where ignored.
+    None,
+}
+
+impl Reduction {
+    /// Values and shape of the result; the sum runs in f64 in the order of the rows.
+    fn combine(self, losses: Vec<f32>, denominator: f64) -> (Vec<f32>, Vec<usize>) {
+        if self == Self::None {
+            let n = losses.len();
+            return (losses, vec![n]);
+        }
+        let sum: f64 = losses.iter().map(|&l| f64::from(l)).sum();
+        (vec![(sum / denominator) as f32], vec![])
+    }
+
+    /// The factor on the gradient of row `at`.
+    fn factor(self, gy: &[f32], at: usize, denominator: f64) -> f32 {
+        let g = if self == Self::None { gy[at] } else { gy[0] };
+        (f64::from(g) / denominator) as f32
+    }
+
+    /// As [`combine`](Self::combine) on a tensor [n].
+    fn combine_tensor(self, losses: &Tensor, denominator: f64) -> Result<Tensor> {
+        if self == Self::None { Ok(losses.clone()) } else { losses.sum_all()? / denominator }
+    }
 }
 
 /// Options of the cross entropy, with PyTorch's meaning and defaults.
@@ -109,7 +134,7 @@ impl Rows {
     pub fn denominator(&self, targets: &[Option<u32>], reduction: Reduction) -> f64 {
         match reduction {
             Reduction::Mean => targets.iter().flatten().map(|&t| f64::from(self.weight(t))).sum(),
-            Reduction::Sum => 1.0,
+            Reduction::Sum | Reduction::None => 1.0,
         }
     }
 
@@ -149,6 +174,7 @@ struct Hard {
     rows: Rows,
     targets: Vec<Option<u32>>,
     denominator: f64,
+    reduction: Reduction,
 }
 
 impl Kernel for Hard {
@@ -161,17 +187,16 @@ impl Kernel for Hard {
         let row = |(x, target): (&[f32], &Option<u32>)| target.map_or((0.0, 0.0), |t| self.rows.loss(x, t));
         let (losses, lse): (Vec<f32>, Vec<f32>) =
             x[0].data.par_chunks(c.max(1)).zip(&self.targets).with_min_len(16).map(row).unzip();
-        let sum: f64 = losses.iter().map(|&l| f64::from(l)).sum();
-        Ok((vec![(sum / self.denominator) as f32], vec![], lse))
+        let (y, dims) = self.reduction.combine(losses, self.denominator);
+        Ok((y, dims, lse))
     }
 
     fn backward(&self, x: &[Arg<'_>], lse: &Vec<f32>, _: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
-        let (c, by) = (x[0].width(), (f64::from(gy[0]) / self.denominator) as f32);
+        let c = x[0].width().max(1);
         let mut dx = buffer(x[0].data.len());
-        let rows =
-            dx.par_chunks_mut(c.max(1)).zip(x[0].data.par_chunks(c.max(1))).zip(self.targets.par_iter().zip(lse));
-        rows.with_min_len(16).for_each(|((dx, x), (target, &lse))| match target {
-            Some(t) => self.rows.grad(x, *t, lse, by, dx),
+        let rows = dx.par_chunks_mut(c).zip(x[0].data.par_chunks(c)).zip(self.targets.par_iter().zip(lse)).enumerate();
+        rows.with_min_len(16).for_each(|(at, ((dx, x), (target, &lse)))| match target {
+            Some(t) => self.rows.grad(x, *t, lse, self.reduction.factor(gy, at, self.denominator), dx),
             None => dx.fill(0.0),
         });
         Ok(vec![Some(dx)])
@@ -179,7 +204,8 @@ impl Kernel for Hard {
 }
 
 /// Cross entropy of `logits` ([n, c]) against class indices `target` (u32 or i64, [n]); a u32 target whose bits are
-/// those of `ignore_index` as i32 is ignored, too. Returns a scalar.
+/// those of `ignore_index` as i32 is ignored, too. Returns a scalar ([n] without
+/// reduction).
 ///
 /// # Errors
 /// If a target is neither a class nor `ignore_index`; the message names the row.
@@ -189,10 +215,11 @@ pub fn cross_entropy(logits: &Tensor, target: &Tensor, options: &CrossEntropy) -
     let rows = Rows::new(options, c)?;
     let denominator = rows.denominator(&targets, options.reduction);
     if fast(&[logits]) {
-        return apply(Hard { rows, targets, denominator }, &[logits]);
+        return apply(Hard { rows, targets, denominator, reduction: options.reduction }, &[logits]);
     }
     let logp = log_softmax(logits, 1)?;
-    (weighted_sum(&logp, &hard_coefficients(options, &targets, c)?)? / -denominator)?.sum_all()
+    let losses = weighted_sum(&logp, &hard_coefficients(options, &targets, c)?)?.neg()?;
+    options.reduction.combine_tensor(&losses, denominator)
 }
 
 /// The factor of each log-probability in the summed loss, [n, c] row-major.
@@ -239,15 +266,17 @@ pub fn cross_entropy_soft(logits: &Tensor, probs: &Tensor, options: &CrossEntrop
     let denominator = if options.reduction == Reduction::Mean { n as f64 } else { 1.0 };
     if fast(&[logits, &factors]) {
         let factors = factors.contiguous()?.flatten_all()?.to_vec1()?;
-        return apply(Soft { factors, denominator }, &[logits]);
+        return apply(Soft { factors, denominator, reduction: options.reduction }, &[logits]);
     }
-    (log_softmax(logits, 1)? * factors)?.sum_all()? / -denominator
+    let losses = (log_softmax(logits, 1)? * factors)?.sum(D::Minus1)?.neg()?;
+    options.reduction.combine_tensor(&losses, denominator)
 }
 
 struct Soft {
     /// Factor of each negative log-probability.
     factors: Vec<f32>,
     denominator: f64,
+    reduction: Reduction,
 }
 
 impl Kernel for Soft {
@@ -264,15 +293,16 @@ impl Kernel for Soft {
         };
         let (losses, saved): (Vec<f32>, Vec<(f32, f32)>) =
             x[0].data.par_chunks(c).zip(self.factors.par_chunks(c)).map(row).unzip();
-        let sum: f64 = losses.iter().map(|&l| f64::from(l)).sum();
-        Ok((vec![(sum / self.denominator) as f32], vec![], saved))
+        let (y, dims) = self.reduction.combine(losses, self.denominator);
+        Ok((y, dims, saved))
     }
 
     fn backward(&self, x: &[Arg<'_>], saved: &Self::Saved, _: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
-        let (c, by) = (x[0].width().max(1), (f64::from(gy[0]) / self.denominator) as f32);
+        let c = x[0].width().max(1);
         let mut dx = buffer(x[0].data.len());
         let inputs = x[0].data.par_chunks(c).zip(self.factors.par_chunks(c)).zip(saved);
-        dx.par_chunks_mut(c).zip(inputs).for_each(|(dx, ((x, a), &(lse, mass)))| {
+        dx.par_chunks_mut(c).zip(inputs).enumerate().for_each(|(at, (dx, ((x, a), &(lse, mass))))| {
+            let by = self.reduction.factor(gy, at, self.denominator);
             dx.copy_from_slice(x);
             exp_scaled(dx, lse, by * mass);
             dx.iter_mut().zip(a).for_each(|(d, a)| *d -= by * a);

@@ -60,5 +60,5 @@ pub fn embedding(ids: &Tensor, weight: &Tensor) -> Result<Tensor> {
         return apply(Embedding { ids: host, dims: ids.dims().to_vec() }, &[weight]);
     }
     let flat = ids.to_dtype(DType::U32)?.to_device(weight.device())?.flatten_all()?;
-    weight.index_select(&flat, 0)?.reshape([ids.dims(), &[d]].concat())
+    weight.contiguous()?.index_select(&flat, 0)?.reshape([ids.dims(), &[d]].concat())
 }

@@ -3,7 +3,7 @@
 //! The logits of a block of rows are made, turned into loss and gradient and multiplied back before the next block is
 //! made, so memory holds one block and rows whose target is ignored cost nothing (Hsu et al., arXiv 2410.10989).
 
-use super::cross_entropy::{CrossEntropy, Rows, cross_entropy};
+use super::cross_entropy::{CrossEntropy, Reduction, Rows, cross_entropy};
 use super::linear::{affine, linear};
 use crate::matmul::{Into, Mat, Run, buffer, column_sums, matmul};
 use crate::node::{Arg, Grads, Kernel, apply, fast};
@@ -101,7 +101,7 @@ fn gather(x: &[f32], d: usize, live: &[(usize, u32)]) -> Vec<f32> {
 }
 
 /// `cross_entropy(x weight^T + bias, target)` without ever holding all logits; `x`: [n, d], `weight`: [v, d],
-/// `bias`: [v], `target`: u32 or i64 [n]. Returns a scalar.
+/// `bias`: [v], `target`: u32 or i64 [n]. Returns a scalar ([n], and then through all logits, without reduction).
 ///
 /// # Errors
 /// As [`linear`](crate::linear) and [`cross_entropy`](crate::cross_entropy).
@@ -118,7 +118,7 @@ pub fn linear_cross_entropy(
     }
     let mut inputs = vec![x, weight];
     inputs.extend(bias);
-    if !fast(&inputs) {
+    if !fast(&inputs) || options.reduction == Reduction::None {
         return cross_entropy(&linear(x, weight, bias)?, target, options);
     }
     let targets = options.targets(target, n, v)?;

@@ -15,6 +15,9 @@ pub struct Mask {
     pub segments: Option<(Tensor, Tensor)>,
     /// u8, broadcastable to [b, h, t, s]: any other pattern.
     pub pairs: Option<Tensor>,
+    /// Float, broadcastable to [b, h, t, s]: added to the scaled scores, `-inf` hides; receives a gradient. It makes
+    /// attention hold all scores, so it is for biases that are quadratic themselves.
+    pub bias: Option<Tensor>,
 }
 
 impl Mask {
@@ -46,6 +49,9 @@ impl Mask {
             let mut dims = vec![1; 4_usize.saturating_sub(pairs.rank())];
             dims.extend(pairs.dims());
             parts.push(pairs.reshape(dims)?);
+        }
+        if let Some(bias) = &self.bias {
+            parts.push(bias.ne(f64::NEG_INFINITY)?);
         }
         let mut parts = parts.into_iter();
         let Some(first) = parts.next() else { return Ok(None) };

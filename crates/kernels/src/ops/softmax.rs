@@ -152,6 +152,9 @@ fn plain(x: &Tensor, log: bool) -> Result<Tensor> {
     if fast(&[x]) {
         return apply(Softmax { visible: Visible::All, log }, &[x]);
     }
+    if x.elem_count() == 0 {
+        return Ok(x.clone());
+    }
     let (shifted, exp) = exp_shifted(x)?;
     let sum = exp.sum_keepdim(D::Minus1)?;
     if log { shifted.broadcast_sub(&sum.log()?) } else { exp.broadcast_div(&sum) }
