@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn failing_command_is_named() {
-        let why = must_succeed(Command::new("cargo").arg("no-such-subcommand-here")).unwrap_err();
+        let mut command = Command::new("cargo");
+        let why = must_succeed(command.arg("no-such-subcommand-here").stderr(std::process::Stdio::null())).unwrap_err();
         assert!(why.contains("cargo no-such-subcommand-here"), "{why}");
     }
 }

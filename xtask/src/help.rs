@@ -23,11 +23,12 @@ const PROJECT: &[Entry] = &[
     ("bench steps [--only NAME] [--json]", "time and memory of whole training steps"),
     ("bench ops [--only NAME] [--json]", "time of single operations, forward and backward"),
     ("bench ... --peers", "the same work in PyTorch beside it (PEER_PYTHON names an interpreter that has it)"),
+    ("fetch NAME", "bring a whole public data set into data/:  cargo xtask fetch chinese-poetry"),
     ("help", "this page"),
 ];
 
 /// The commands that xtask answers itself.
-const OWN: &[&str] = &["bench", "ci", "help", "test", "tidy"];
+const OWN: &[&str] = &["bench", "ci", "fetch", "help", "test", "tidy"];
 /// Commands of the binary that a typing slip must not be mistaken for.
 const RECIPE_WORDS: &[&str] = &["train", "eval", "generate", "predict", "plan"];
 

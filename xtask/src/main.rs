@@ -6,6 +6,7 @@
 mod bench;
 mod cargo;
 mod ci;
+mod fetch;
 mod help;
 mod suite;
 mod tidy;
@@ -37,6 +38,7 @@ fn dispatch(args: &[String]) -> Result<(), String> {
         "test" => suite::run(rest),
         "ci" => ci::run(rest),
         "bench" => bench::run(rest),
+        "fetch" => fetch::run(rest),
         "tidy" => tidy::run(rest),
         option if option.starts_with('-') => Err(format!("unknown option `{option}`; see `cargo xtask help`")),
         word => match help::misspelt(word) {
