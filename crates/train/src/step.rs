@@ -1,0 +1,173 @@
+//! What a task sees of the loop during a step.
+
+use crate::group::{assign, fits_any};
+use crate::optimiser::Optimiser;
+use crate::scalars::{Scalar, Scalars};
+use crate::{Error, FitConfig, Loss, Policy, Reducer, Result};
+use candle_core::Var;
+use chandlery_kernels::Key;
+use chandlery_nn::Mode;
+
+/// The loop as a task sees it during one micro-batch.
+pub struct StepCx<'a> {
+    pub(crate) engine: &'a mut Engine,
+    pub(crate) step: u64,
+    pub(crate) micro: usize,
+    pub(crate) key: Key,
+}
+
+impl StepCx<'_> {
+    /// Number of this step, from 1.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Number of this micro-batch within the step, from 0.
+    pub fn micro(&self) -> usize {
+        self.micro
+    }
+
+    /// Random key of this micro-batch: a function of seed, step and micro-batch.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Training mode with a key of its own for dropout.
+    pub fn mode(&self) -> Mode {
+        Mode::Train(self.key.named("dropout"))
+    }
+
+    /// Factor on the configured dropout, 1 unless the run grows it (see [`Growth`](crate::Growth)).
+    pub fn dropout_factor(&self) -> f64 {
+        self.engine.config.growth.map_or(1.0, |g| g.dropout_factor(self.step))
+    }
+
+    /// Backward through `loss`; after the last micro-batch of the step also reduction over ranks, the check for NaN and
+    /// spikes, clipping, and the update of the group's parameters at the scheduled learning rate.
+    ///
+    /// Records `loss`, `grad_norm` and `lr`, followed by `.group` where there are several groups.
+    ///
+    /// # Errors
+    /// If the group does not exist, the loss has no graph, or a value is not finite and the policy is to stop.
+    pub fn update(&mut self, group: &str, loss: Loss) -> Result<()> {
+        self.engine.update(self.step, self.micro, group, &loss)
+    }
+
+    /// Records a named number; a tensor is fetched after the step, and only where it is written.
+    pub fn scalar(&mut self, name: &str, value: impl Into<Scalar>) {
+        self.engine.scalars.add(name, value.into());
+    }
+
+    /// Counts tokens for the speed shown; without it, items are counted.
+    pub fn tokens(&mut self, n: usize) {
+        self.engine.tokens += n as u64;
+    }
+}
+
+/// How a step ended.
+pub(crate) enum Ended {
+    /// All groups were updated, or skipped for these reasons.
+    Done(Vec<Error>),
+    /// The run is to go back to a checkpoint.
+    Rewind(Error),
+}
+
+/// Everything that changes parameters.
+pub(crate) struct Engine {
+    pub config: FitConfig,
+    pub groups: Vec<Optimiser>,
+    pub scalars: Scalars,
+    pub tokens: u64,
+    pub reducer: Box<dyn Reducer>,
+    skipped: Vec<Error>,
+    rewind: Option<Error>,
+    updated: Vec<(u64, usize)>,
+}
+
+impl Engine {
+    pub fn new(config: &FitConfig, vars: &[(String, Var)], reducer: Box<dyn Reducer>) -> Result<Self> {
+        let names: Vec<&str> = vars.iter().map(|(name, _)| name.as_str()).collect();
+        let mut groups = Vec::new();
+        for (name, members) in assign(&config.groups, &config.frozen, &names)? {
+            let members = members.into_iter().map(|at| vars[at].clone()).collect();
+            groups.push(Optimiser::new(&name, &config.groups[&name], members)?);
+        }
+        let updated = vec![(0, 0); groups.len()];
+        let config = config.clone();
+        let scalars = Scalars::default();
+        Ok(Self { config, groups, scalars, tokens: 0, reducer, skipped: vec![], rewind: None, updated })
+    }
+
+    fn update(&mut self, step: u64, micro: usize, group: &str, loss: &Loss) -> Result<()> {
+        let misuse = |what: String| Err(Error::Misuse { step, what });
+        let Some(at) = self.groups.iter().position(|g| g.name == group) else {
+            let known: Vec<&str> = self.groups.iter().map(|g| g.name.as_str()).collect();
+            return misuse(format!("no parameter group {group}; there are: {}", known.join(", ")));
+        };
+        if !loss.sum.track_op() {
+            return misuse(format!("the loss of group {group} depends on no parameter"));
+        }
+        if self.config.accumulate > 1 && self.updated[at] == (step, micro) {
+            return misuse(format!("group {group} is updated twice in a micro-batch while gradients accumulate"));
+        }
+        self.updated[at] = (step, micro);
+        if self.rewind.is_some() {
+            return Ok(());
+        }
+        let grads = loss.sum.backward()?;
+        self.groups[at].accumulate(loss, &grads)?;
+        drop(grads);
+        if micro + 1 == self.config.accumulate { self.apply(at, step) } else { Ok(()) }
+    }
+
+    /// Judges the window of a group and makes its update.
+    fn apply(&mut self, at: usize, step: u64) -> Result<()> {
+        let several = self.groups.len() > 1;
+        let group = &mut self.groups[at];
+        let Some(window) = group.close(&mut *self.reducer)? else { return Ok(()) };
+        let lr = self.config.lr_at(&group.config, step);
+        for (name, value) in [("loss", window.loss), ("grad_norm", window.norm), ("lr", lr)] {
+            let name = if several { format!("{name}.{}", group.name) } else { name.to_string() };
+            self.scalars.add(&name, value.into());
+        }
+        let judged = group.guard.judge(&self.config.guard, (step, &group.name), window.loss, window.norm);
+        let Some((policy, mut cause)) = judged else { return group.apply(&window, lr) };
+        if let (Error::NotFinite { what, .. }, Some(name)) = (&mut cause, group.culprit(&window)) {
+            what.push_str(&format!(" (first of parameter {name})"));
+        }
+        match policy {
+            Policy::Stop => return Err(cause),
+            Policy::Skip => self.skipped.push(cause),
+            Policy::Rewind => self.rewind = Some(cause),
+        }
+        Ok(())
+    }
+
+    /// Ends a step: groups that were not updated in its last micro-batch are updated now.
+    pub fn end_step(&mut self, step: u64) -> Result<Ended> {
+        if self.updated.iter().all(|(at, _)| *at != step) {
+            return Err(Error::Misuse { step, what: "the task called update for no group".into() });
+        }
+        for at in 0..self.groups.len() {
+            if self.rewind.is_none() && self.groups[at].is_pending() {
+                self.apply(at, step)?;
+            }
+        }
+        match self.rewind.take() {
+            Some(cause) => {
+                self.groups.iter_mut().for_each(Optimiser::clear);
+                self.skipped.clear();
+                Ok(Ended::Rewind(cause))
+            }
+            None => Ok(Ended::Done(std::mem::take(&mut self.skipped))),
+        }
+    }
+
+    /// Checks that every parameter has received a gradient in the first `steps` steps.
+    pub fn check_reach(&self, steps: u64) -> Result<()> {
+        let members = self.groups.iter().flat_map(|g| &g.members);
+        let missing = members.filter(|m| !m.reached && !fits_any(&self.config.reach.allow, &m.name));
+        let names: Vec<String> = missing.map(|m| m.name.clone()).collect();
+        if names.is_empty() { Ok(()) } else { Err(Error::Unreached { names, steps }) }
+    }
+}
