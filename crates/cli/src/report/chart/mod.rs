@@ -49,7 +49,7 @@ pub fn scatter(title: impl Into<String>, x: Axis, y: Axis, series: Vec<Series>) 
     Chart::new(title, Kind::Scatter { x, y, series, diagonal: false })
 }
 
-/// As [`scatter`], with both axes over the same range and the diagonal on which the two agree.
+/// As [`scatter()`], with both axes over the same range and the diagonal on which the two agree.
 pub fn agreement(title: impl Into<String>, x: Axis, y: Axis, series: Vec<Series>) -> Chart {
     Chart::new(title, Kind::Scatter { x, y, series, diagonal: true })
 }

@@ -12,7 +12,6 @@ pub struct Plot {
     pub canvas: Canvas,
     pub x: Scale,
     pub y: Scale,
-    pub frame: Frame,
 }
 
 /// How an entry of the key is drawn.
@@ -41,7 +40,7 @@ impl Plot {
         let height = frame.height + head;
         let x = scales.0.over((left, frame.width - right));
         let y = scales.1.over((height - 2.0 * LINE - 8.0, head + LINE + 10.0));
-        let mut plot = Self { canvas: Canvas::new(frame.width, height), x, y, frame };
+        let mut plot = Self { canvas: Canvas::new(frame.width, height), x, y };
         draw_key(&mut plot.canvas, key, &key_rows);
         plot.canvas.text("label", (0.0, head + 12.0), Anchor::Start, &y_axis.label);
         plot.horizontal_grid(&y_ticks, &y_labels, left);
