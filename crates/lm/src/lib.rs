@@ -1,3 +1,9 @@
-//! Placeholder.
+//! Transformer language models: a decoder of any size, a key-value cache, generation and published weights; and poems
+//! with attributes to train one on.
 
+pub mod cache;
+pub mod decoder;
+mod error;
 pub mod poetry;
+
+pub use error::{Error, Result};

@@ -1,0 +1,167 @@
+//! One pre-norm block: attention and feed-forward, each added to the residual stream.
+
+use super::config::{DecoderConfig, Positions};
+use crate::cache::KvCache;
+use candle_core::{D, Result, Tensor};
+use chandlery_kernels::{self as ck, Mask, RopeStyle, RopeTable};
+use chandlery_nn::{Dropout, Init, Linear, Mlp, Mode, Norm, Scope};
+use std::sync::Arc;
+
+/// Standard deviation of initial weights (Radford et al. 2019).
+pub(super) const STD: f64 = 0.02;
+
+/// Angles that all blocks share.
+#[derive(Clone, Debug)]
+pub(super) struct Rotary {
+    table: Arc<RopeTable>,
+    style: RopeStyle,
+}
+
+impl Rotary {
+    pub fn new(cfg: &DecoderConfig) -> Result<Option<Self>> {
+        match cfg.positions {
+            Positions::Learned { .. } => Ok(None),
+            Positions::Rotary { max, base, style } => {
+                let table = Arc::new(RopeTable::new(cfg.d_head(), max, base)?);
+                Ok(Some(Self { table, style: style.into() }))
+            }
+        }
+    }
+
+    fn rotate(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+        ck::rope(x, &self.table, first, self.style)
+    }
+}
+
+/// What all blocks of a pass share.
+pub(super) struct Shared<'a> {
+    pub mask: Mask,
+    pub cache: Option<&'a KvCache>,
+    pub dropout: Dropout,
+}
+
+#[derive(Clone, Debug)]
+struct Attention {
+    /// d to (heads + 2 kv_heads) d_head: queries, keys, values.
+    qkv: Linear,
+    /// heads d_head to d.
+    out: Linear,
+    heads: usize,
+    kv_heads: usize,
+    d_head: usize,
+    rotary: Option<Rotary>,
+}
+
+impl Attention {
+    fn new(cfg: &DecoderConfig, scope: &Scope, rotary: Option<Rotary>) -> Result<Self> {
+        let (heads, kv_heads, d_head) = (cfg.n_heads, cfg.kv_heads(), cfg.d_head());
+        let linear = |name: &str, i, o, std| {
+            let bias = cfg.attention_bias.then_some(Init::ZEROS);
+            Linear::with_init(&scope.pp(name), i, o, bias, Init::Normal { std })
+        };
+        Ok(Self {
+            qkv: linear("qkv", cfg.d_model, (heads + 2 * kv_heads) * d_head, STD)?,
+            out: linear("out", heads * d_head, cfg.d_model, residual_std(cfg))?,
+            heads,
+            kv_heads,
+            d_head,
+            rotary,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, layer: usize, shared: &Shared<'_>) -> Result<Tensor> {
+        let qkv = self.qkv.forward(x)?;
+        let seen = if self.rotary.is_none() && shared.cache.is_none() {
+            ck::attention_qkv(&qkv, self.heads, self.kv_heads, &shared.mask, self.scale())?
+        } else {
+            self.apart(&qkv, layer, shared)?
+        };
+        self.out.forward(&seen)
+    }
+
+    /// Attention with queries, keys and values moved apart, to be rotated or stored.
+    fn apart(&self, qkv: &Tensor, layer: usize, shared: &Shared<'_>) -> Result<Tensor> {
+        let (b, t, _) = qkv.dims3()?;
+        let (h, g, d) = (self.heads, self.kv_heads, self.d_head);
+        // [b, t, n d] -> [b, n, t, d]
+        let part = |first: usize, n: usize| {
+            qkv.narrow(D::Minus1, first * d, n * d)?.reshape((b, t, n, d))?.transpose(1, 2)?.contiguous()
+        };
+        let (mut q, mut k, mut v) = (part(0, h)?, part(h, g)?, part(h + g, g)?);
+        if let Some(rotary) = &self.rotary {
+            let first = shared.cache.map_or(0, KvCache::len);
+            (q, k) = (rotary.rotate(&q, first)?, rotary.rotate(&k, first)?);
+        }
+        if let Some(cache) = shared.cache {
+            (k, v) = cache.put(layer, &k, &v)?;
+        }
+        let seen = ck::attention(&q, &k, &v, &shared.mask, self.scale())?;
+        seen.transpose(1, 2)?.reshape((b, t, h * d)) // [b, h, t, d] -> [b, t, h d]
+    }
+
+    fn scale(&self) -> f64 {
+        1.0 / (self.d_head as f64).sqrt()
+    }
+}
+
+/// Projections into the residual stream start smaller, so that its variance does not grow with depth.
+fn residual_std(cfg: &DecoderConfig) -> f64 {
+    STD / (2.0 * cfg.n_layers as f64).sqrt()
+}
+
+#[derive(Clone, Debug)]
+enum Feed {
+    Plain(Mlp),
+    Gated { gate: Linear, up: Linear, down: Linear },
+}
+
+impl Feed {
+    fn new(cfg: &DecoderConfig, scope: &Scope) -> Result<Self> {
+        let (d, width) = (cfg.d_model, cfg.width());
+        let linear = |name: &str, i, o, std| {
+            Linear::with_init(&scope.pp(name), i, o, cfg.mlp_bias.then_some(Init::ZEROS), Init::Normal { std })
+        };
+        let (up, down) = (linear("up", d, width, STD)?, linear("down", width, d, residual_std(cfg))?);
+        Ok(match cfg.activation.pointwise() {
+            Some(act) => Self::Plain(Mlp { up, down, act }),
+            None => Self::Gated { gate: linear("gate", d, width, STD)?, up, down },
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Plain(mlp) => mlp.forward(x),
+            Self::Gated { gate, up, down } => down.forward(&ck::swiglu(&gate.forward(x)?, &up.forward(x)?)?),
+        }
+    }
+}
+
+/// Attention and feed-forward.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    attn_norm: Norm,
+    attn: Attention,
+    mlp_norm: Norm,
+    mlp: Feed,
+}
+
+impl Block {
+    pub fn new(cfg: &DecoderConfig, scope: &Scope, rotary: Option<Rotary>) -> Result<Self> {
+        let norm = |name: &str| Norm::new(cfg.norm, &scope.pp(name), cfg.d_model, cfg.norm_eps);
+        Ok(Self {
+            attn_norm: norm("attn_norm")?,
+            attn: Attention::new(cfg, &scope.pp("attn"), rotary)?,
+            mlp_norm: norm("mlp_norm")?,
+            mlp: Feed::new(cfg, &scope.pp("mlp"))?,
+        })
+    }
+
+    /// [b, t, d] to [b, t, d].
+    pub fn forward(&self, x: &Tensor, layer: usize, mode: Mode, shared: &Shared<'_>) -> Result<Tensor> {
+        let mode = mode.named("block").at(layer);
+        let seen = self.attn.forward(&self.attn_norm.forward(x)?, layer, shared).map_err(|e| e.context("attn"))?;
+        let x = (x + shared.dropout.forward(&seen, mode.named("attn"))?)?;
+        let fed = self.mlp.forward(&self.mlp_norm.forward(&x)?).map_err(|e| e.context("mlp"))?;
+        &x + shared.dropout.forward(&fed, mode.named("mlp"))?
+    }
+}

@@ -1,0 +1,33 @@
+//! Errors at the edge of this crate.
+
+use std::path::PathBuf;
+
+/// What can go wrong around a language model; shapes inside a forward pass are `candle_core::Error`s.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// The parameter store or a file of parameters failed.
+    #[error(transparent)]
+    Params(#[from] chandlery_nn::Error),
+    /// A setting is out of its range.
+    #[error("{field}: {what}")]
+    Config {
+        /// The setting, as a path into the configuration.
+        field: String,
+        /// What was found and what is allowed.
+        what: String,
+    },
+}
+
+/// Results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A setting out of its range.
+    pub(crate) fn config(field: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Config { field: field.into(), what: what.into() }
+    }
+}
