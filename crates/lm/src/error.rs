@@ -12,12 +12,36 @@ pub enum Error {
     /// The parameter store or a file of parameters failed.
     #[error(transparent)]
     Params(#[from] chandlery_nn::Error),
+    /// A file could not be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is not what its name says, or is damaged.
+    #[error("{path}: {what}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The field and what is wrong with it.
+        what: String,
+    },
     /// A setting is out of its range.
     #[error("{field}: {what}")]
     Config {
         /// The setting, as a path into the configuration.
         field: String,
         /// What was found and what is allowed.
+        what: String,
+    },
+    /// A prompt cannot be continued.
+    #[error("prompt {index}: {what}")]
+    Prompt {
+        /// Its index in the call.
+        index: usize,
+        /// Why.
         what: String,
     },
 }

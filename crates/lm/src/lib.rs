@@ -4,6 +4,7 @@
 pub mod cache;
 pub mod decoder;
 mod error;
+pub mod generate;
 pub mod poetry;
 
 pub use error::{Error, Result};

@@ -13,7 +13,6 @@ mod tests;
 pub use config::{DecoderConfig, FeedForward, Positions, RotaryStyle};
 pub use pass::Pass;
 
-use crate::Error;
 use crate::cache::KvCache;
 use block::{Block, Rotary, STD, Shared};
 use candle_core::{DType, Device, Result, Tensor, bail};
@@ -58,7 +57,7 @@ impl Decoder {
     ///
     /// # Errors
     /// If the configuration is not valid or a parameter exists with another shape.
-    pub fn new(cfg: &DecoderConfig, scope: &Scope) -> Result<Self, Error> {
+    pub fn new(cfg: &DecoderConfig, scope: &Scope) -> crate::Result<Self> {
         cfg.validate()?;
         let (d, init) = (cfg.d_model, Init::Normal { std: STD });
         let table = |name: &str, rows: usize| Embedding::new(&scope.pp(name), rows, d, init);
@@ -70,7 +69,7 @@ impl Decoder {
         let soft = (cfg.soft_rows > 0).then(|| table("soft_prompts", cfg.soft_rows)).transpose()?;
         let rotary = Rotary::new(cfg)?;
         let block = |i: usize| Block::new(cfg, &scope.pp("blocks").pp(i), rotary.clone());
-        let blocks = (0..cfg.n_layers).map(block).collect::<Result<_>>()?;
+        let blocks = (0..cfg.n_layers).map(block).collect::<Result<Vec<_>>>()?;
         let norm = Norm::new(cfg.norm, &scope.pp("norm"), d, cfg.norm_eps)?;
         let head = if cfg.tied { embed.weight.clone() } else { table("head", cfg.vocab)?.weight };
         let bias = || scope.pp("head").param("bias", cfg.vocab, Init::ZEROS);
