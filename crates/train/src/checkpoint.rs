@@ -74,20 +74,24 @@ impl Checkpoint {
         Ok(Self { state, tensors })
     }
 
-    /// The newest checkpoint that is whole, and what was found wrong with newer ones.
+    /// The newest checkpoint that is whole, and what was found wrong with newer ones, which are set aside as
+    /// `ckpt/damaged-step-N`.
     ///
     /// # Errors
-    /// If there are checkpoints but none is whole: the newest one's error.
+    /// If there are checkpoints but none is whole: the newest one's error, and nothing is moved.
     pub fn newest(dir: &RunDir) -> Result<(Option<Self>, Vec<Error>)> {
         let mut damaged = Vec::new();
         for &step in dir.checkpoints()?.iter().rev() {
             match Self::load(dir, step) {
-                Ok(checkpoint) => return Ok((Some(checkpoint), damaged)),
-                Err(e @ Error::Damaged { .. }) => damaged.push(e),
+                Ok(checkpoint) => {
+                    damaged.iter().try_for_each(|(step, _)| dir.set_aside(*step))?;
+                    return Ok((Some(checkpoint), damaged.into_iter().map(|(_, error)| error).collect()));
+                }
+                Err(e @ Error::Damaged { .. }) => damaged.push((step, e)),
                 Err(e) => return Err(e),
             }
         }
-        if damaged.is_empty() { Ok((None, damaged)) } else { Err(damaged.swap_remove(0)) }
+        if damaged.is_empty() { Ok((None, vec![])) } else { Err(damaged.swap_remove(0).1) }
     }
 
     /// The tensors of one file, empty where it was not saved.

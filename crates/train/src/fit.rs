@@ -71,7 +71,8 @@ where
     let mut engine = Engine::new(config, &vars, run.reducer)?;
     let mut ema = config.ema.as_ref().map(|ema| Ema::new(ema, &vars)).transpose()?;
     let (saved, damaged) = Checkpoint::newest(&dir)?;
-    let mut session = Session::open(dir, run.progress, run.interrupt, saved.as_ref().map(|c| &c.state))?;
+    let mark = saved.as_ref().map(|c| &c.state.events);
+    let mut session = Session::open(dir, run.progress, run.interrupt, mark, run.accept_changes)?;
     let mut state = match saved {
         Some(checkpoint) => {
             let state = restore(checkpoint, task, &vars, &mut engine, ema.as_mut())?;
@@ -81,6 +82,7 @@ where
         None => State::default(),
     };
     for error in damaged {
+        session.time(json!({"step": state.step, "damaged": error.to_string()}))?;
         session.tell(state.step, "damaged", &format!("{error}; going on from step {}", state.step))?;
     }
     for change in changes {
@@ -97,8 +99,9 @@ where
     session.progress.begin(state.step, config.steps);
     std::thread::scope(|scope| {
         let mut loader = Loader::start(scope, source, route, state.step, state.cursor);
-        let mut stopped = false;
-        while state.step < config.steps && !stopped && !session.interrupt.is_raised() {
+        let mut stopped = config.patience > 0 && state.stale >= config.patience;
+        let mut interrupted = false;
+        while state.step < config.steps && !stopped && !interrupted {
             let step = state.step + 1;
             engine.scalars.clear();
             for micro in 0..config.accumulate {
@@ -144,8 +147,9 @@ where
                 improved = note_best(config, &mut state, &summary.eval)?;
                 stopped = config.patience > 0 && state.stale >= config.patience;
             }
+            interrupted = session.interrupt.is_raised();
             let due = config.save_every > 0 && step % config.save_every == 0;
-            if due || improved || last || stopped || session.interrupt.is_raised() {
+            if due || improved || last || stopped || interrupted {
                 let parts = Parts { vars: &vars, engine: &engine, ema: ema.as_ref() };
                 session.save(&mut state, &parts, task.save_extra())?;
             }

@@ -56,28 +56,100 @@ pub struct LrScale {
     pub factor: f64,
 }
 
-/// An update rule with its constants; see [`chandlery_kernels::optim`].
+/// An update rule with its constants, which all have defaults; see [`chandlery_kernels::optim`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 #[allow(missing_docs, reason = "the constants are those of chandlery_kernels::optim, documented there")]
 pub enum RuleConfig {
     /// Adam with decoupled weight decay.
-    AdamW { beta1: f64, beta2: f64, eps: f64 },
+    AdamW {
+        #[serde(default = "default::beta1")]
+        beta1: f64,
+        #[serde(default = "default::beta2")]
+        beta2: f64,
+        #[serde(default = "default::eps")]
+        eps: f64,
+    },
     /// Adam with L2 decay.
-    Adam { beta1: f64, beta2: f64, eps: f64 },
+    Adam {
+        #[serde(default = "default::beta1")]
+        beta1: f64,
+        #[serde(default = "default::beta2")]
+        beta2: f64,
+        #[serde(default = "default::eps")]
+        eps: f64,
+    },
     /// Adam with Nesterov momentum.
-    NAdam { beta1: f64, beta2: f64, eps: f64, momentum_decay: f64 },
+    NAdam {
+        #[serde(default = "default::beta1")]
+        beta1: f64,
+        #[serde(default = "default::beta2")]
+        beta2: f64,
+        #[serde(default = "default::eps")]
+        eps: f64,
+        #[serde(default = "default::momentum_decay")]
+        momentum_decay: f64,
+    },
     /// Gradient descent.
-    Sgd { momentum: f64, nesterov: bool },
+    Sgd {
+        #[serde(default)]
+        momentum: f64,
+        #[serde(default)]
+        nesterov: bool,
+    },
     /// RMSProp.
-    RmsProp { alpha: f64, eps: f64, momentum: f64, centered: bool },
+    RmsProp {
+        #[serde(default = "default::alpha")]
+        alpha: f64,
+        #[serde(default = "default::eps")]
+        eps: f64,
+        #[serde(default)]
+        momentum: f64,
+        #[serde(default)]
+        centered: bool,
+    },
     /// Adafactor.
-    Adafactor { beta2_decay: f64, eps2: f64, clip: f64 },
+    Adafactor {
+        #[serde(default = "default::beta2_decay")]
+        beta2_decay: f64,
+        #[serde(default = "default::eps2")]
+        eps2: f64,
+        #[serde(default = "default::clip")]
+        clip: f64,
+    },
+}
+
+/// PyTorch's defaults.
+mod default {
+    pub fn beta1() -> f64 {
+        0.9
+    }
+    pub fn beta2() -> f64 {
+        0.999
+    }
+    pub fn eps() -> f64 {
+        1e-8
+    }
+    pub fn momentum_decay() -> f64 {
+        0.004
+    }
+    pub fn alpha() -> f64 {
+        0.99
+    }
+    pub fn beta2_decay() -> f64 {
+        -0.8
+    }
+    pub fn eps2() -> f64 {
+        1e-3
+    }
+    pub fn clip() -> f64 {
+        1.0
+    }
 }
 
 impl Default for RuleConfig {
     fn default() -> Self {
-        Self::AdamW { beta1: 0.9, beta2: 0.95, eps: 1e-8 }
+        Self::AdamW { beta1: default::beta1(), beta2: default::beta2(), eps: default::eps() }
     }
 }
 

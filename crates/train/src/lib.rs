@@ -52,7 +52,7 @@
 //!     [groups.main]
 //!     lr = 0.05
 //!     schedule = { shape = "cosine", warmup = 5 }
-//!     rule = { kind = "adamw", beta1 = 0.9, beta2 = 0.95, eps = 1e-8 }
+//!     rule = { kind = "adamw", beta2 = 0.95 }
 //!     "#,
 //! )?;
 //! # let dir = tempfile::tempdir().unwrap();
@@ -68,6 +68,8 @@ mod disk;
 mod ema;
 mod error;
 mod events;
+#[cfg(test)]
+mod faults;
 mod fit;
 mod group;
 mod guard;
@@ -76,6 +78,7 @@ mod loader;
 mod meters;
 mod optimiser;
 mod progress;
+mod recompute;
 mod reduce;
 mod run;
 mod run_dir;
@@ -95,6 +98,7 @@ pub use group::{GroupConfig, LrScale, RuleConfig};
 pub use interrupt::Interrupt;
 pub use meters::Meters;
 pub use progress::Progress;
+pub use recompute::checkpoint;
 pub use reduce::{Alone, Reducer};
 pub use run::Run;
 pub use sampler::{Cursor, Sampler};

@@ -24,7 +24,7 @@ pub struct Run {
     path: PathBuf,
     start: Start,
     config: Option<toml::Value>,
-    accept_changes: bool,
+    pub(crate) accept_changes: bool,
     pub(crate) progress: Progress,
     pub(crate) interrupt: Interrupt,
     pub(crate) reducer: Box<dyn Reducer>,
@@ -75,7 +75,8 @@ impl Run {
         Self { reducer: Box::new(reducer), ..self }
     }
 
-    /// Resumes although configuration or data differ from those of the start.
+    /// Resumes although configuration or data differ from those of the start, or `events.jsonl` is damaged; the damaged
+    /// file is kept as `events.damaged.jsonl`.
     pub fn accept_changes(self, accept: bool) -> Self {
         Self { accept_changes: accept, ..self }
     }

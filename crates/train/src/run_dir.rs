@@ -75,6 +75,15 @@ impl RunDir {
         self.file("ckpt").join(format!("step-{step}"))
     }
 
+    /// Takes a damaged checkpoint out of the row, for inspection; it would count as one of the last otherwise.
+    pub fn set_aside(&self, step: u64) -> Result<()> {
+        let (path, aside) = (self.checkpoint(step), self.file("ckpt").join(format!("damaged-step-{step}")));
+        if aside.exists() {
+            fs::remove_dir_all(&aside).map_err(Error::io(&aside))?;
+        }
+        self.disk.rename(&path, &aside).map_err(Error::io(path))
+    }
+
     /// Removes all checkpoints but the newest `keep` and `best`.
     pub fn prune(&self, keep: usize, best: Option<u64>) -> Result<()> {
         let steps = self.checkpoints()?;

@@ -95,6 +95,6 @@ mod tests {
     fn unshuffled_keeps_the_order() {
         let mut sampler = Sampler::new(Key::new(3), 3, false, Cursor::default());
         assert_eq!(sampler.take(7), [0, 1, 2, 0, 1, 2, 0]);
-        assert_eq!(Sampler::new(Key::new(3), 0, true, Cursor::default()).take(2), []);
+        assert!(Sampler::new(Key::new(3), 0, true, Cursor::default()).take(2).is_empty());
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{Checkpoint, Tensors};
 use crate::ema::Ema;
-use crate::events::{Events, numbers};
+use crate::events::{Events, Mark, numbers};
 use crate::run_dir::RunDir;
 use crate::state::{GroupState, State};
 use crate::step::Engine;
@@ -28,12 +28,23 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens the event files: after `state` where the run goes on, empty where it starts.
-    pub fn open(dir: RunDir, progress: Progress, interrupt: Interrupt, state: Option<&State>) -> Result<Self> {
+    /// Opens the event files: after `mark` where the run goes on, empty where it starts. Damaged events are set aside
+    /// where `accept` says so.
+    pub fn open(
+        dir: RunDir,
+        progress: Progress,
+        interrupt: Interrupt,
+        mark: Option<&Mark>,
+        accept: bool,
+    ) -> Result<Self> {
         let path = dir.file("events.jsonl");
-        let events = match state {
-            Some(state) => Events::reopen(&path, &state.events)?,
+        let events = match mark.map(|mark| Events::reopen(&path, mark)) {
             None => Events::create(&path)?,
+            Some(Err(Error::Damaged { .. })) if accept => {
+                dir.disk.rename(&path, &dir.file("events.damaged.jsonl")).map_err(Error::io(&path))?;
+                Events::create(&path)?
+            }
+            Some(reopened) => reopened?,
         };
         let path = dir.file("timing.jsonl");
         let timing = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(path))?;
