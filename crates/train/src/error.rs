@@ -11,7 +11,7 @@ pub enum Error {
     Tensor(#[from] candle_core::Error),
     /// A parameter file or store failed.
     #[error(transparent)]
-    Store(#[from] chandlery_nn::Error),
+    Store(Box<chandlery_nn::Error>),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -140,6 +140,12 @@ pub enum Error {
 
 /// Results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<chandlery_nn::Error> for Error {
+    fn from(e: chandlery_nn::Error) -> Self {
+        Self::Store(Box::new(e))
+    }
+}
 
 impl Error {
     /// Wraps an error of a task or source.

@@ -58,8 +58,8 @@ impl Optimiser {
         Ok(Self { name, config, members, guard, t: 0, decaying, plain, losses: vec![], count: 0.0 })
     }
 
-    /// Adds the gradients of one loss to the window.
-    pub fn accumulate(&mut self, loss: &Loss, grads: &GradStore) -> Result<()> {
+    /// Adds the gradients of one loss, which carries no graph any more, to the window.
+    pub fn accumulate(&mut self, loss: Loss, grads: &GradStore) -> Result<()> {
         for member in &mut self.members {
             let Some(grad) = grads.get(&member.var) else { continue };
             member.reached = true;
@@ -68,7 +68,7 @@ impl Optimiser {
                 Some(sum) => (sum + grad)?,
             });
         }
-        self.losses.push(loss.sum.detach());
+        self.losses.push(loss.sum);
         self.count += loss.count;
         Ok(())
     }

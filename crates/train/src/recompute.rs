@@ -141,8 +141,8 @@ impl<F: Fn(&[Tensor]) -> Result<Tensor>> CustomOp1 for Segment<F> {
 mod tests {
     use super::*;
     use candle_core::Device;
-    use chandlery_kernels::{Key, dropout, gelu_tanh};
-    use chandlery_nn::{LayerNorm, Linear, ParamStore};
+    use chandlery_kernels::{Activation, Key, dropout};
+    use chandlery_nn::{LayerNorm, Linear, Mlp, ParamStore};
 
     /// Gradients of input and parameters of two residual blocks.
     fn gradients(segments: bool) -> Vec<Vec<f32>> {
@@ -153,9 +153,11 @@ mod tests {
         for i in 0..2 {
             let scope = store.root().pp(i);
             let norm = LayerNorm::new(&scope.pp("norm"), 6, 1e-5).unwrap();
-            let linear = Linear::new(&scope.pp("fc"), 6, 6, true).unwrap();
+            let [up, down] =
+                [("up", 6, 9), ("down", 9, 6)].map(|(n, i, o)| Linear::new(&scope.pp(n), i, o, true).unwrap());
+            let mlp = Mlp { up, down, act: Activation::GeluTanh };
             let block = move |x: &[Tensor]| {
-                let y = dropout(&gelu_tanh(&linear.forward(&norm.forward(&x[0])?)?)?, 0.3, Key::new(9).at(i))?;
+                let y = dropout(&mlp.forward(&norm.forward(&x[0])?)?, 0.3, Key::new(9).at(i))?;
                 &y + x[1].narrow(1, 0, 6)?
             };
             let other = (&h * 2.0).unwrap();

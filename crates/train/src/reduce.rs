@@ -22,6 +22,18 @@ pub trait Reducer: Send {
     fn sum(&mut self, group: &str, grads: &mut [Tensor], totals: &mut [f64]) -> Result<()>;
 }
 
+impl Reducer for Box<dyn Reducer> {
+    fn ranks(&self) -> usize {
+        (**self).ranks()
+    }
+    fn rank(&self) -> usize {
+        (**self).rank()
+    }
+    fn sum(&mut self, group: &str, grads: &mut [Tensor], totals: &mut [f64]) -> Result<()> {
+        (**self).sum(group, grads, totals)
+    }
+}
+
 /// A process of its own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Alone;

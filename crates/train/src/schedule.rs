@@ -173,6 +173,6 @@ mod tests {
         assert_eq!((g.batch(1, 32), g.batch(51, 32), g.batch(101, 32)), (8, 20, 32));
         assert_eq!((g.lr_factor(1), g.lr_factor(50), g.lr_factor(100)), (0.01, 0.5, 1.0));
         assert_eq!((g.dropout_factor(1), g.dropout_factor(51), g.dropout_factor(200)), (0.0, 0.5, 1.0));
-        assert!((1..300).all(|s| g.max_len(s) % 8 == 0 && g.max_len(s) <= g.max_len(s + 1)));
+        assert!((1..300).all(|s| g.max_len(s).is_multiple_of(8) && g.max_len(s) <= g.max_len(s + 1)));
     }
 }

@@ -5,7 +5,6 @@ use chandlery_kernels::Key;
 
 /// What a batch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct BatchAt {
     /// The step, from 1.
     pub step: u64,

@@ -50,7 +50,7 @@ impl StepCx<'_> {
     /// # Errors
     /// If the group does not exist, the loss has no graph, or a value is not finite and the policy is to stop.
     pub fn update(&mut self, group: &str, loss: Loss) -> Result<()> {
-        self.engine.update(self.step, self.micro, group, &loss)
+        self.engine.update(self.step, self.micro, group, loss)
     }
 
     /// Records a named number; a tensor is fetched after the step, and only where it is written.
@@ -98,7 +98,7 @@ impl Engine {
         Ok(Self { config, groups, scalars, tokens: 0, reducer, skipped: vec![], rewind: None, updated })
     }
 
-    fn update(&mut self, step: u64, micro: usize, group: &str, loss: &Loss) -> Result<()> {
+    fn update(&mut self, step: u64, micro: usize, group: &str, loss: Loss) -> Result<()> {
         let misuse = |what: String| Err(Error::Misuse { step, what });
         let Some(at) = self.groups.iter().position(|g| g.name == group) else {
             let known: Vec<&str> = self.groups.iter().map(|g| g.name.as_str()).collect();
@@ -115,6 +115,8 @@ impl Engine {
             return Ok(());
         }
         let grads = loss.sum.backward()?;
+        // The graph with its activations is freed before the update.
+        let loss = Loss { sum: loss.sum.detach(), count: loss.count };
         self.groups[at].accumulate(loss, &grads)?;
         drop(grads);
         if micro + 1 == self.config.accumulate { self.apply(at, step) } else { Ok(()) }

@@ -31,7 +31,8 @@ fn cut(path: &Path) {
 
 #[test]
 fn damaged_checkpoint_is_named_and_the_one_before_is_used() {
-    let damages: [(&str, fn(&Path)); 6] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 6] = [
         ("params.safetensors", flip_a_bit),
         ("optim.safetensors", cut),
         ("extra.safetensors", |p| fs::remove_file(p).unwrap()),

@@ -4,6 +4,7 @@ use crate::toy::*;
 use candle_core::{DType, Device, Tensor};
 use chandlery_nn::{Linear, ParamStore};
 use chandlery_train::*;
+use std::sync::{Arc, Barrier, Mutex};
 
 #[test]
 fn same_seed_writes_the_same_events() {
@@ -41,6 +42,10 @@ fn token_batch(items: &[usize], dtype: DType) -> Result<(Tensor, Tensor)> {
 }
 
 fn accumulated(dtype: DType, batch: usize, accumulate: usize) -> Vec<f64> {
+    trained(dtype, batch, accumulate, Box::new(Alone))
+}
+
+fn trained(dtype: DType, batch: usize, accumulate: usize, reducer: Box<dyn Reducer>) -> Vec<f64> {
     let dir = tempfile::tempdir().unwrap();
     let store = ParamStore::new(1, dtype, &Device::Cpu);
     let mut task = Tokens { layer: Linear::new(&store.root(), 2, 1, true).unwrap() };
@@ -49,7 +54,7 @@ fn accumulated(dtype: DType, batch: usize, accumulate: usize) -> Vec<f64> {
     // Gradient descent shows a wrong scale, which Adam would hide.
     let group = GroupConfig { rule: RuleConfig::Sgd { momentum: 0.9, nesterov: false }, ..GroupConfig::default() };
     config.groups.insert("main".into(), GroupConfig { lr: 0.1, clip_norm: 0.5, ..group });
-    fit(&mut task, &store, &source, &config, Run::create(dir.path())).unwrap();
+    fit(&mut task, &store, &source, &config, Run::create(dir.path()).reducer(reducer)).unwrap();
     let values = |(_, var): (String, candle_core::Var)| {
         var.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
     };
@@ -67,6 +72,50 @@ fn unequal_micro_batches_equal_one_batch() {
             assert!(apart / size <= tolerance, "{dtype:?} {accumulate} parts: {}", apart / size);
         }
     }
+}
+
+/// Two ranks that meet in memory.
+struct Pair {
+    rank: usize,
+    barrier: Arc<Barrier>,
+    given: Arc<Mutex<[Vec<Tensor>; 2]>>,
+    totals: Arc<Mutex<[Vec<f64>; 2]>>,
+}
+
+impl Reducer for Pair {
+    fn ranks(&self) -> usize {
+        2
+    }
+    fn rank(&self) -> usize {
+        self.rank
+    }
+    fn sum(&mut self, _: &str, grads: &mut [Tensor], totals: &mut [f64]) -> Result<()> {
+        self.given.lock().unwrap()[self.rank] = grads.to_vec();
+        self.totals.lock().unwrap()[self.rank] = totals.to_vec();
+        self.barrier.wait();
+        let (given, all) = (self.given.lock().unwrap().clone(), self.totals.lock().unwrap().clone());
+        for (at, grad) in grads.iter_mut().enumerate() {
+            *grad = (&given[0][at] + &given[1][at])?;
+        }
+        totals.iter_mut().enumerate().for_each(|(at, total)| *total = all[0][at] + all[1][at]);
+        self.barrier.wait();
+        Ok(())
+    }
+}
+
+#[test]
+fn two_ranks_equal_one_process() {
+    let (barrier, given, totals) = (Arc::new(Barrier::new(2)), Arc::default(), Arc::default());
+    let pair =
+        |rank| Pair { rank, barrier: Arc::clone(&barrier), given: Arc::clone(&given), totals: Arc::clone(&totals) };
+    let start = |rank| {
+        let reducer = Box::new(pair(rank));
+        std::thread::spawn(move || trained(DType::F64, 3, 2, reducer))
+    };
+    let [first, second] = [start(0), start(1)].map(|thread| thread.join().unwrap());
+    assert_eq!(first, second);
+    let alone = accumulated(DType::F64, 12, 1);
+    assert!(alone.iter().zip(&first).all(|(a, b)| (a - b).abs() < 1e-13), "{alone:?} {first:?}");
 }
 
 #[test]

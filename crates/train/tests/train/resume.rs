@@ -57,6 +57,39 @@ fn finished_run_resumes_to_its_end() {
     assert_eq!(before, result_files(dir.path(), 20));
 }
 
+/// Not a test of its own: waits in step 14 until it is told to end.
+#[test]
+#[ignore = "started by another test"]
+fn waiting_child() {
+    let Ok(dir) = std::env::var(CHILD) else { return };
+    let (interrupt, mut toy) = (Interrupt::on_ctrl_c().unwrap(), Toy::new(0));
+    let raised = interrupt.clone();
+    toy.hook = Box::new(move |cx| {
+        while cx.step() == 14 && !raised.is_raised() {
+            std::thread::yield_now();
+        }
+    });
+    let run = Run::open(dir).progress(Progress::plain(std::io::stdout())).interrupt(interrupt);
+    let outcome = fit_toy(&mut toy, &source(None), &config(), run).unwrap();
+    assert!(matches!(outcome, Outcome::Interrupted(s) if s.step == 14));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_and_termination_save_and_end_cleanly() {
+    let whole = tempfile::tempdir().unwrap();
+    train(whole.path(), &config()).unwrap();
+    for signal in ["-INT", "-TERM"] {
+        let parts = tempfile::tempdir().unwrap();
+        let mut child = start_child("waiting_child", parts.path());
+        wait_for_step(&mut child, 13);
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        assert!(child.wait().unwrap().success(), "{signal}");
+        train(parts.path(), &config()).unwrap();
+        assert_same_result(whole.path(), parts.path(), 20);
+    }
+}
+
 const CHILD: &str = "CHANDLERY_TEST_RUN_DIR";
 
 /// Not a test of its own: the process that the next tests kill. It saves at every step.
@@ -73,10 +106,17 @@ fn eager() -> FitConfig {
     FitConfig { save_every: 1, ..config() }
 }
 
-fn start_child(dir: &Path) -> Child {
+fn start_child(test: &str, dir: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "resume::child", "--ignored", "--nocapture"]).env(CHILD, dir);
+    command.args(["--exact", &format!("resume::{test}"), "--ignored", "--nocapture"]).env(CHILD, dir);
     command.stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// Reads what the child shows until it has made `step`; the pipe stays open, so the child can go on writing.
+fn wait_for_step(child: &mut Child, step: u64) {
+    let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    let reached = lines.map_while(std::result::Result::ok).any(|line| line.contains(&format!("step {step}  ")));
+    assert!(reached, "the child ended before step {step}");
 }
 
 #[test]
@@ -85,10 +125,8 @@ fn killed_process_resumes_bit_for_bit() {
     train(whole.path(), &eager()).unwrap();
     // A step's line is shown before the step is saved, so the kill falls somewhere around the save.
     for step in [2, 5, 9, 10, 16] {
-        let mut child = start_child(parts.path());
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let reached = lines.map_while(std::result::Result::ok).any(|line| line.contains(&format!("step {step}  ")));
-        assert!(reached, "the child ended before step {step}");
+        let mut child = start_child("child", parts.path());
+        wait_for_step(&mut child, step);
         child.kill().unwrap(); // SIGKILL
         child.wait().unwrap();
     }
