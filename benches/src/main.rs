@@ -1,2 +1,86 @@
-//! Placeholder.
-fn main() {}
+//! Benchmarks side by side with their peers, in one invocation.
+//!
+//! `steps` measures whole workloads, `ops` single operations forward and backward. Every workload runs in a process of
+//! its own, so that peak memory is its own too; with `--peers` the same work runs in PyTorch right after it.
+//! What it does not show: anything on a busy machine. Look at `min_ms` beside `ms` (the median) to see how quiet it was.
+
+mod gpt;
+mod measure;
+mod ops;
+mod peers;
+mod steps;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const USAGE: &str = "usage: bench steps|ops [--only NAME] [--json] [--peers] [--threads N] [--list]";
+
+/// The command line.
+struct Args {
+    suite: String,
+    only: Option<String>,
+    json: bool,
+    peers: bool,
+    list: bool,
+    child: bool,
+    threads: usize,
+}
+
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
+    let suite = words.next().ok_or(USAGE)?;
+    let mut args = Args { suite, only: None, json: false, peers: false, list: false, child: false, threads: 2 };
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word} needs a value"));
+        match word.as_str() {
+            "--only" => args.only = Some(value()?),
+            "--threads" => args.threads = value()?.parse().map_err(|e| format!("--threads: {e}"))?,
+            "--json" => args.json = true,
+            "--peers" => args.peers = true,
+            "--list" => args.list = true,
+            "--child" => args.child = true,
+            other => return Err(format!("unknown argument `{other}`\n{USAGE}")),
+        }
+    }
+    Ok(args)
+}
+
+fn run() -> Result<(), String> {
+    let args = parse(std::env::args().skip(1))?;
+    let workloads = match args.suite.as_str() {
+        "steps" => steps::workloads(),
+        "ops" => ops::workloads(),
+        other => return Err(format!("unknown suite `{other}`\n{USAGE}")),
+    };
+    let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    if args.child {
+        let exact = workloads.into_iter().find(|w| Some(&w.name) == args.only.as_ref()).ok_or("no such workload")?;
+        return measure::child(exact, args.threads);
+    }
+    let names: Vec<String> = workloads.into_iter().map(|w| w.name).filter(|n| wanted(n)).collect();
+    if names.is_empty() {
+        return Err("no workload of that name; try --list".to_string());
+    }
+    let mut table = peers::Table::new(args.json);
+    for name in names {
+        if args.list {
+            table.line(&name);
+            continue;
+        }
+        let ours = measure::spawn(&args.suite, &name, args.threads)?;
+        let theirs = if args.peers { Some(peers::spawn(&args.suite, &name, args.threads)?) } else { None };
+        table.row(&ours, theirs.as_ref());
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            peers::complain(&message);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -49,7 +49,6 @@ struct Constants {
 
 simd_fn! {
     fn adam_chunk<V>(k: Constants, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
-        let _ = V::N;
         for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
             let g = *g * k.scale + k.l2 * *p;
             *m = k.beta1 * *m + k.rest1 * g;

@@ -29,7 +29,6 @@ struct SgdConstants {
 
 simd_fn! {
     fn sgd_chunk<V>(k: SgdConstants, p: &mut [f32], buf: &mut [f32], g: &[f32]) {
-        let _ = V::N;
         for ((p, b), g) in p.iter_mut().zip(buf).zip(g) {
             let g = *g * k.scale + k.l2 * *p;
             *b = k.momentum * *b + g;
@@ -39,7 +38,6 @@ simd_fn! {
 }
 simd_fn! {
     fn descend_chunk<V>(k: SgdConstants, p: &mut [f32], g: &[f32]) {
-        let _ = V::N;
         p.iter_mut().zip(g).for_each(|(p, g)| *p -= k.lr * (*g * k.scale + k.l2 * *p));
     }
 }
@@ -120,7 +118,6 @@ struct RmsConstants {
 simd_fn! {
     /// `mean` and `buf` are empty where not used.
     fn rms_chunk<V>(k: RmsConstants, p: &mut [f32], square: &mut [f32], mean: &mut [f32], buf: &mut [f32], g: &[f32]) {
-        let _ = V::N;
         for i in 0..p.len() {
             let g = g[i] * k.scale + k.l2 * p[i];
             square[i] = k.alpha * square[i] + k.rest * g * g;

@@ -56,22 +56,32 @@ fn detect() -> Isa {
 }
 
 /// Defines a function whose body is compiled once per instruction set and chosen at run time.
+///
+/// The body is repeated inside each wrapper, where `V` names that set's vector, so that closures in it are compiled for
+/// the set, too.
 macro_rules! simd_fn {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$V:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
         $vis fn $name($($arg: $ty),*) $(-> $ret)? {
-            #[inline(always)]
-            #[allow(clippy::too_many_arguments)]
-            fn body<$V: $crate::simd::Lanes>($($arg: $ty),*) $(-> $ret)? $body
+            #[allow(unused_imports)]
+            use $crate::simd::Lanes as _;
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx512($($arg: $ty),*) $(-> $ret)? { body::<$crate::simd::Avx512>($($arg),*) }
+                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                    #[allow(dead_code)]
+                    type $V = $crate::simd::Avx512;
+                    $body
+                }
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx2($($arg: $ty),*) $(-> $ret)? { body::<$crate::simd::Avx2>($($arg),*) }
+                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                    #[allow(dead_code)]
+                    type $V = $crate::simd::Avx2;
+                    $body
+                }
                 match $crate::simd::isa() {
                     // SAFETY: `isa` returns these values only after the processor reported the features.
                     $crate::simd::Isa::Avx512 => return unsafe { avx512($($arg),*) },
@@ -80,7 +90,9 @@ macro_rules! simd_fn {
                     $crate::simd::Isa::Portable => {}
                 }
             }
-            body::<$crate::simd::Portable>($($arg),*)
+            #[allow(dead_code)]
+            type $V = $crate::simd::Portable;
+            $body
         }
     };
 }

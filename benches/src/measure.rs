@@ -1,0 +1,83 @@
+//! Times of one workload in a process of its own.
+
+use serde_json::{Value, json};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// Something to measure; `prepare` returns the closure that is timed.
+pub struct Workload {
+    /// What `--only` selects by.
+    pub name: String,
+    /// Timed repetitions, after two that are not.
+    pub repeats: usize,
+    /// Sets everything up.
+    pub prepare: Box<dyn FnOnce() -> candle_core::Result<Step>>,
+}
+
+/// One repetition.
+pub type Step = Box<dyn FnMut() -> candle_core::Result<()> + Send>;
+
+impl Workload {
+    pub fn new(
+        name: impl Into<String>,
+        repeats: usize,
+        prepare: impl FnOnce() -> candle_core::Result<Step> + 'static,
+    ) -> Self {
+        Self { name: name.into(), repeats, prepare: Box::new(prepare) }
+    }
+}
+
+/// Measures in this process and prints one JSON line.
+pub fn child(workload: Workload, threads: usize) -> Result<(), String> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    pool.map_err(|e| e.to_string())?;
+    let fail = |e: candle_core::Error| format!("{}: {e}", workload.name);
+    let mut step = (workload.prepare)().map_err(fail)?;
+    let mut times = Vec::new();
+    for repeat in 0..workload.repeats + 2 {
+        let start = Instant::now();
+        step().map_err(fail)?;
+        if repeat >= 2 {
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    let line = json!({
+        "name": workload.name,
+        "ms": times[times.len() / 2],
+        "min_ms": times[0],
+        "threads": threads,
+        "peak_mb": peak_mb(),
+    });
+    super::peers::Table::new(true).line(&line.to_string());
+    Ok(())
+}
+
+/// Largest resident size so far, in MiB; 0 where the system does not say.
+fn peak_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kb: f64 = line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0.0);
+    (kb / 1024.0).round()
+}
+
+/// Runs one workload in a child process and returns its line.
+pub fn spawn(suite: &str, name: &str, threads: usize) -> Result<Value, String> {
+    let program = std::env::current_exe().map_err(|e| e.to_string())?;
+    let threads_text = threads.to_string();
+    let args = [suite, "--child", "--only", name, "--threads", &threads_text];
+    let mut command = Command::new(program);
+    command.args(args).env("RAYON_NUM_THREADS", &threads_text);
+    last_json(&mut command, name)
+}
+
+/// Runs a command and parses the last line it prints.
+pub fn last_json(command: &mut Command, name: &str) -> Result<Value, String> {
+    let out = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|e| format!("{name}: {e}"))?;
+    if !out.status.success() {
+        return Err(format!("{name}: {}", out.status));
+    }
+    let text = String::from_utf8_lossy(&out.stdout);
+    let line = text.lines().last().unwrap_or_default();
+    serde_json::from_str(line).map_err(|e| format!("{name}: {e} in `{line}`"))
+}

@@ -1,0 +1,116 @@
+//! Single operations, forward and backward, at the sizes of `gpt-step-f32`.
+
+use crate::measure::{Step, Workload};
+use candle_core::{DType, Device, Result, Tensor, Var};
+use chandlery::kernels::optim::{self, Adam, Norm, RmsProp, Rule, Sgd, Slot};
+use chandlery::kernels::{self as ck, Activation, CrossEntropy, Key, Mask, RopeStyle, RopeTable};
+
+const N: usize = 2048;
+const D: usize = 384;
+const V: usize = 8000;
+
+fn normal(shape: &[usize], name: &str) -> Result<Var> {
+    let key = Key::new(1).named(name);
+    let n: usize = shape.iter().product();
+    let values: Vec<f32> = (0..n as u64).map(|i| (2.0 * key.uniform(i) - 1.0) as f32).collect();
+    Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+fn ids(n: usize, below: usize) -> Result<Tensor> {
+    let key = Key::new(2);
+    Tensor::from_vec((0..n as u64).map(|i| (key.u64(i) % below as u64) as u32).collect::<Vec<_>>(), n, &Device::Cpu)
+}
+
+/// One forward and backward pass of `op` per repetition, under a gradient that is not constant.
+fn op(name: &str, shapes: &[&[usize]], f: impl Fn(&[Tensor]) -> Result<Tensor> + Send + Sync + 'static) -> Workload {
+    let shapes: Vec<Vec<usize>> = shapes.iter().map(|s| s.to_vec()).collect();
+    Workload::new(name, 15, move || {
+        let vars = shapes.iter().enumerate().map(|(i, s)| normal(s, &i.to_string())).collect::<Result<Vec<_>>>()?;
+        let inputs: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+        let incoming = normal(f(&inputs)?.dims(), "incoming")?.as_detached_tensor();
+        Ok(Box::new(move || {
+            let y = f(&inputs)?;
+            let grads = if y.rank() == 0 { y.backward()? } else { seeded_backward(&y, &incoming)? };
+            match grads.get(&inputs[0]) {
+                Some(_) => Ok(()),
+                None => candle_core::bail!("no gradient"),
+            }
+        }) as Step)
+    })
+}
+
+/// Backward from `y` with the gradient `incoming`, without the cost of a product and a sum over all of `y`.
+fn seeded_backward(y: &Tensor, incoming: &Tensor) -> Result<candle_core::backprop::GradStore> {
+    struct Seed(Tensor);
+    impl candle_core::CustomOp1 for Seed {
+        fn name(&self) -> &'static str {
+            "seed"
+        }
+        fn cpu_fwd(
+            &self,
+            _: &candle_core::CpuStorage,
+            _: &candle_core::Layout,
+        ) -> Result<(candle_core::CpuStorage, candle_core::Shape)> {
+            Ok((candle_core::CpuStorage::F32(vec![0.0]), candle_core::Shape::from(())))
+        }
+        fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+            Ok(Some(self.0.clone()))
+        }
+    }
+    y.apply_op1(Seed(incoming.clone()))?.backward()
+}
+
+fn optimiser(name: &str, rule: impl Rule + 'static) -> Workload {
+    Workload::new(name, 15, move || {
+        let param = normal(&[14_000_000], "p")?;
+        let grad = normal(&[14_000_000], "g")?.as_detached_tensor();
+        let zeros = |(_, dims)| Var::zeros(dims, DType::F32, &Device::Cpu);
+        let state = rule.state(param.dims()).into_iter().map(zeros).collect::<Result<Vec<_>>>()?;
+        let mut t = 0;
+        Ok(Box::new(move || {
+            t += 1;
+            let slot = Slot { param: &param, grad: &grad, state: &state };
+            optim::update_all(&rule, optim::Step { t, lr: 1e-4, grad_scale: 1.0 }, &[slot])
+        }) as Step)
+    })
+}
+
+fn norm() -> Workload {
+    Workload::new("global_norm", 15, || {
+        let grad = normal(&[14_000_000], "g")?.as_detached_tensor();
+        Ok(Box::new(move || optim::global_norm(&[&grad], Norm::L2).map(drop)) as Step)
+    })
+}
+
+pub fn workloads() -> Vec<Workload> {
+    let heads: &[usize] = &[8, 6, 256, 64];
+    vec![
+        op("layer_norm", &[&[N, D], &[D], &[D]], |x| ck::layer_norm(&x[0], &x[1], Some(&x[2]), 1e-5)),
+        op("rms_norm", &[&[N, D], &[D]], |x| ck::rms_norm(&x[0], &x[1], 1e-5)),
+        op("softmax", &[&[N, 1024]], |x| ck::softmax(&x[0], 1)),
+        op("softmax_causal", &[&[48, 256, 256]], |x| ck::softmax_causal(&x[0], 0)),
+        op("log_softmax", &[&[N, 1024]], |x| ck::log_softmax(&x[0], 1)),
+        op("cross_entropy", &[&[N, V]], |x| ck::cross_entropy(&x[0], &ids(N, V)?, &CrossEntropy::default())),
+        op("linear_cross_entropy", &[&[N, D], &[V, D]], |x| {
+            ck::linear_cross_entropy(&x[0], &x[1], None, &ids(N, V)?, &CrossEntropy::default())
+        }),
+        op("gelu_tanh", &[&[N, 4 * D]], |x| ck::gelu_tanh(&x[0])),
+        op("gelu_erf", &[&[N, 4 * D]], |x| ck::gelu_erf(&x[0])),
+        op("silu", &[&[N, 4 * D]], |x| ck::silu(&x[0])),
+        op("swiglu", &[&[N, 4 * D], &[N, 4 * D]], |x| ck::swiglu(&x[0], &x[1])),
+        op("dropout", &[&[N, 4 * D]], |x| ck::dropout(&x[0], 0.1, Key::new(1))),
+        op("embedding", &[&[V, D]], |x| ck::embedding(&ids(N, V)?, &x[0])),
+        op("rope", &[heads], |x| ck::rope(&x[0], &RopeTable::new(64, 256, 1e4)?, 0, RopeStyle::Halves)),
+        op("linear", &[&[N, D], &[4 * D, D], &[4 * D]], |x| ck::linear(&x[0], &x[1], Some(&x[2]))),
+        op("mlp", &[&[N, D], &[4 * D, D], &[4 * D], &[D, 4 * D], &[D]], |x| {
+            ck::mlp(&x[0], &x[1], Some(&x[2]), &x[3], Some(&x[4]), Activation::GeluTanh)
+        }),
+        op("attention_causal", &[heads, heads, heads], |x| ck::attention(&x[0], &x[1], &x[2], &Mask::causal(), 0.125)),
+        op("attention_full", &[heads, heads, heads], |x| ck::attention(&x[0], &x[1], &x[2], &Mask::none(), 0.125)),
+        op("attention_qkv", &[&[8, 256, 3 * D]], |x| ck::attention_qkv(&x[0], 6, 6, &Mask::causal(), 0.125)),
+        optimiser("adamw", Adam::default()),
+        optimiser("sgd_nesterov", Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-4 }),
+        optimiser("rmsprop", RmsProp::default()),
+        norm(),
+    ]
+}

@@ -1,0 +1,24 @@
+//! Whole workloads.
+
+use crate::gpt::{GPT_STEP, Shape, Trainer};
+use crate::measure::{Step, Workload};
+
+fn train(name: String, repeats: usize, shape: Shape) -> Workload {
+    Workload::new(name, repeats, move || {
+        let mut trainer = Trainer::new(shape)?;
+        Ok(Box::new(move || trainer.step().map(drop)) as Step)
+    })
+}
+
+/// `gpt-step-f32`, and the same model over sequence length and width.
+pub fn workloads() -> Vec<Workload> {
+    let mut all = vec![train("gpt-step-f32".to_string(), 9, GPT_STEP)];
+    for t in [128, 256, 512, 1024, 2048, 4096] {
+        all.push(train(format!("gpt-length-{t}"), 3, Shape { layers: 2, batch: 4096 / t, t, ..GPT_STEP }));
+    }
+    for heads in [2, 4, 8, 12] {
+        let d = 64 * heads;
+        all.push(train(format!("gpt-width-{d}"), 3, Shape { layers: 2, d, heads, batch: 4, ..GPT_STEP }));
+    }
+    all
+}
