@@ -2,9 +2,11 @@
 //! with attributes to train one on.
 
 pub mod cache;
+pub mod control;
 pub mod decoder;
 mod error;
 pub mod generate;
 pub mod poetry;
+pub mod tokenizer;
 
 pub use error::{Error, Result};
