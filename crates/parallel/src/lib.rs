@@ -13,4 +13,5 @@ pub mod graph;
 pub mod model;
 pub mod partition;
 pub mod reshard;
+pub mod schedule;
 pub mod simulator;
