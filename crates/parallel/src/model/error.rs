@@ -1,7 +1,7 @@
 //! What can be wrong with a description of a network.
 
 /// A description that cannot be used; says what, expected, got and where.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
     /// The text is no TOML, lacks a field or has an unknown one.

@@ -18,10 +18,11 @@ mod resnet;
 mod transformer;
 
 pub use error::ModelError;
-pub(crate) use error::{divides, product, real, size, sum};
+pub(crate) use error::size;
 pub use presets::preset_names;
 pub use reader::Reader;
 pub use recommender::Recommender;
+pub(crate) use resnet::bottleneck;
 pub use resnet::{Convolution, EXPANSION, Resnet};
 pub use transformer::{Experts, MAX_LAYERS, MAX_SIZE, Transformer};
 

@@ -52,10 +52,10 @@ impl Reader {
         8 * self.hidden * (input + self.hidden + 1)
     }
 
-    /// All parameters: table, recurrent layers, attention vector, two pointer vectors.
+    /// All parameters: table, recurrent layers, attention scale (2h), two pointer vectors (2h each).
     pub fn params(&self) -> u64 {
         let recurrent: u64 = self.recurrent_inputs().iter().map(|&i| self.recurrent_params(i)).sum();
-        self.vocabulary * self.embedding + recurrent + 6 * self.hidden + 4 * self.hidden
+        self.vocabulary * self.embedding + recurrent + 6 * self.hidden
     }
 
     /// Forward flops for `batch` questions with their passages.
@@ -65,6 +65,6 @@ impl Reader {
         let recurrent: f64 = (self.recurrent_inputs().iter().enumerate())
             .map(|(i, &input)| 2.0 * tokens(i) * self.recurrent_params(input) as f64)
             .sum();
-        batch * (recurrent + 6.0 * q * p * d + 4.0 * p * d)
+        batch * (recurrent + 8.0 * q * p * d + 4.0 * p * d)
     }
 }

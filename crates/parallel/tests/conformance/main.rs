@@ -1,6 +1,7 @@
 //! Conformance with golden data: every file of a known form in the folder named by `CHANDLERY_VECTORS` (at its top or in
 //! `plan/`), else in `fixtures/golden/plan`.
 
+mod completion;
 mod schedules;
 
 use serde_json::Value;
