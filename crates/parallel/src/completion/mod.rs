@@ -175,21 +175,20 @@ fn join(graph: &Graph, mappings: &[DimsMapping], mesh: &[usize], op: usize, sign
         };
         let mut joined = Joined { mesh_dim: Some(first), conflict: None };
         let divisible = |&(t, d): &(usize, usize)| graph.tensors()[t].shape[d].is_multiple_of(mesh[first] as u64);
-        let mut note = |kind, keeps| {
+        let note = |joined: &mut Joined, kind, keeps: bool| {
             joined.conflict = Some((kind, seen.clone()));
             joined.mesh_dim = joined.mesh_dim.filter(|_| keeps);
         };
         if axis.role == Role::Whole {
-            note(ConflictKind::MustStayWhole, false);
+            note(&mut joined, ConflictKind::MustStayWhole, false);
+        } else if seen.len() > 1 {
+            note(&mut joined, ConflictKind::DifferentMeshDimensions, true);
         }
-        if seen.len() > 1 {
-            note(ConflictKind::DifferentMeshDimensions, true);
+        if joined.mesh_dim.is_some() && !places.iter().all(divisible) {
+            note(&mut joined, ConflictKind::NotDivisible, false);
         }
-        if !places.iter().all(divisible) {
-            note(ConflictKind::NotDivisible, false);
-        }
-        if taken[first] {
-            note(ConflictKind::AlreadyUsed, false);
+        if joined.mesh_dim.is_some_and(|m| taken[m]) {
+            note(&mut joined, ConflictKind::AlreadyUsed, false);
         }
         if let Some(m) = joined.mesh_dim {
             taken[m] = true;

@@ -200,9 +200,9 @@ fn matmul(mut b: SignatureBuilder, transpose_x: bool, transpose_y: bool) -> Resu
     let (wk, wn) = if transpose_y { (rw - 1, rw - 2) } else { (rw - 2, rw - 1) };
     b.require(x[dk] == w[wk], "equal inner dimensions k")?;
     let mut output = Vec::new();
-    for d in 0..rx - 2 {
+    for (d, &n) in x[..rx - 2].iter().enumerate() {
         let in_w = (d + rw).checked_sub(rx).filter(|_| rw > 2);
-        let size = in_w.map_or(x[d], |i| x[d].max(w[i]));
+        let size = in_w.map_or(n, |i| n.max(w[i]));
         let axis = b.axis(format!("batch{d}"), Role::Free);
         for (operand, dim) in std::iter::once((0, Some(d))).chain(std::iter::once((1, in_w))) {
             let Some(dim) = dim else { continue };
