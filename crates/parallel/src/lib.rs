@@ -7,11 +7,15 @@
 //! The two halves of the crate meet at two objects: [`cluster::Cluster`] (machines, devices, links, with the provenance of
 //! every number) and [`model::ModelSpec`] (the shape of what is trained).
 
+pub mod calibrate;
 pub mod cluster;
 pub mod completion;
+pub mod cost;
 pub mod graph;
+pub mod memory;
 pub mod model;
 pub mod partition;
 pub mod reshard;
 pub mod schedule;
 pub mod simulator;
+pub mod validate;

@@ -9,10 +9,15 @@ mod device;
 mod error;
 mod link;
 mod machine;
+mod paddle;
+mod parse;
+mod preset;
 mod sourced;
 
 pub use device::{DeviceKind, DeviceType, Efficiency};
 pub use error::ClusterError;
 pub use link::{Knee, LinkClass, LinkKind, Wire};
 pub use machine::{Cluster, DeviceAt, MachineGroup, Route, Switch};
+pub use parse::{FORMAT, MAX_DEVICES};
+pub use preset::preset_names;
 pub use sourced::{Confidence, Sourced};
