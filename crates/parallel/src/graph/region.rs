@@ -29,16 +29,16 @@ impl Region {
 
     /// The common part, or none.
     pub fn intersect(&self, other: &Self) -> Option<Self> {
-        let mut common = self.clone();
-        for d in 0..self.size.len() {
-            let start = self.offset[d].max(other.offset[d]);
+        let span = |d: usize| {
             let end = (self.offset[d] + self.size[d]).min(other.offset[d] + other.size[d]);
-            if start >= end {
-                return None;
-            }
-            (common.offset[d], common.size[d]) = (start, end - start);
+            (self.offset[d].max(other.offset[d]), end)
+        };
+        let dims = 0..self.size.len();
+        if dims.clone().any(|d| span(d).0 >= span(d).1) {
+            return None;
         }
-        Some(common)
+        let offset = dims.clone().map(|d| span(d).0).collect();
+        Some(Self { offset, size: dims.map(|d| span(d).1 - span(d).0).collect() })
     }
 
     /// What is left when `hole`, which lies inside, is cut out: disjoint boxes, at most two per dimension.

@@ -2,6 +2,7 @@
 //! `plan/`), else in `fixtures/golden/plan`.
 
 mod completion;
+mod reshard;
 mod schedules;
 
 use serde_json::Value;
