@@ -5,7 +5,7 @@ use chandlery_parallel::graph::{AnnotatedGraph, GraphFile};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-fn cases() -> Vec<(String, AnnotatedGraph, Value)> {
+pub fn cases() -> Vec<(String, AnnotatedGraph, Value)> {
     let found = super::entries("cases", |c| c.get("ops").is_some() && c.get("tensors").is_some());
     let read = |(path, case): (std::path::PathBuf, Value)| {
         let name = format!("{} {}", path.display(), case["id"]);

@@ -2,6 +2,8 @@
 //! `plan/`), else in `fixtures/golden/plan`.
 
 mod completion;
+mod machine;
+mod partition;
 mod reshard;
 mod schedules;
 
