@@ -97,7 +97,7 @@ pub fn partition(
 fn check(input: &AnnotatedGraph, completion: &Completion, target: &Target<'_>) -> Result<(), GraphError> {
     let operators = input.graph.operators().len();
     let fail = |what: &str, expected: String, got: String| GraphError::Placement { what: what.into(), expected, got };
-    for mesh in target.meshes.iter().filter(|mesh| mesh.shape() != input.mesh) {
+    if let Some(mesh) = target.meshes.iter().find(|mesh| mesh.shape() != input.mesh) {
         return Err(fail("a mesh", format!("shape {:?}", input.mesh), format!("{:?}", mesh.shape())));
     }
     if target.placed.len() != operators || completion.operators.len() != operators {

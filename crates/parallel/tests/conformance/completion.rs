@@ -1,5 +1,7 @@
 //! `completion.json`: fix-points, pending sums, redistributions and conflicts of small graphs.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use chandlery_parallel::completion::{Completion, complete, complete_in_order};
 use chandlery_parallel::graph::{AnnotatedGraph, GraphFile};
 use serde_json::{Value, json};

@@ -1,6 +1,8 @@
 //! A machine of integer arrays that runs partitioned graphs: every rank has a memory of its own, and data moves only as
 //! the actions say.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use chandlery_parallel::graph::{Graph, OpKind, Region};
 use chandlery_parallel::partition::{Action, Partition};
 use chandlery_parallel::reshard::Transfers;
@@ -221,12 +223,12 @@ pub fn check(name: &str, graph: &Graph, split: &Partition, devices_per_node: usi
 fn load(graph: &Graph, split: &Partition, version: usize, memory: &mut Memory) {
     let tensor = split.versions[version].tensor;
     for &rank in split.versions[version].layout.mesh.ranks() {
-        if !memory.contains_key(&(version, rank)) {
+        memory.entry((version, rank)).or_insert_with(|| {
             let made = graph.operators().iter().any(|op| op.output == tensor);
             assert!(!made && split.home[tensor] == Some(version), "a version is used before it is made");
             let part = split.part(graph, version, rank).unwrap();
-            memory.insert((version, rank), feed(tensor, &graph.tensors()[tensor].shape).part(&part));
-        }
+            feed(tensor, &graph.tensors()[tensor].shape).part(&part)
+        });
     }
 }
 

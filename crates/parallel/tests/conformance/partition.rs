@@ -1,6 +1,8 @@
 //! The graphs of `completion.json`, partitioned and run on integer arrays: every rank ends with its part of the serial
 //! result, on one mesh and on two overlapping ones.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use super::{completion::cases, machine};
 use chandlery_parallel::completion::complete;
 use chandlery_parallel::graph::Mesh;
