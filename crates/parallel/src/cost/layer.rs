@@ -84,8 +84,9 @@ const STREAM_BYTES: f64 = 22.0;
 const HEAD_BYTES: f64 = 4.0;
 /// Bias and activation, bytes per inner element: in and out.
 const INNER_BYTES: f64 = 4.0;
-/// Share of the matrix rate that a tiled attention kernel reaches (FlashAttention-2: about 0.7 of the best product).
-const FLASH_RATE: f64 = 0.7;
+/// Single-precision operations per byte that an elementwise kernel moves: about 15 per element (random bits of dropout,
+/// exponentials of softmax and GELU, sums of norms) over 3 bytes of traffic.
+const VECTOR_OPS: f64 = 1.5;
 /// Loss over the vocabulary, bytes per logit forward: cast to single precision, maximum, exponential, sum.
 const LOGIT_BYTES: f64 = 20.0;
 
@@ -113,14 +114,36 @@ impl<'a> LayerShape<'a> {
     /// Seconds of `batch` products of `[m, k]` by `[k, n]`: the slower of arithmetic, whose rate saturates with every side,
     /// and memory traffic.
     fn product(&self, batch: f64, m: f64, n: f64, k: f64) -> f64 {
-        let c = &self.platform.constants;
-        let saturation: f64 = [m, n, k].iter().map(|side| side / (side + c.half_size)).product();
-        let arithmetic = 2.0 * batch * m * n * k / (self.platform.peak * c.matrix * saturation);
-        arithmetic.max(self.traffic(HALF * batch * (m * k + k * n + m * n)))
+        let arithmetic = 2.0 * batch * m * n * k / self.rate(&[m, n, k], 1.0);
+        arithmetic.max(self.moved(HALF * batch * (m * k + k * n + m * n)))
     }
 
-    fn traffic(&self, bytes: f64) -> f64 {
+    /// FLOP/s of a product with these sides, `speed` times as fast as half precision: each side x loses x/(x + n), where n,
+    /// the side at which it halves the rate, is start-up time times rate (Hockney) and so grows with the speed.
+    fn rate(&self, sides: &[f64], speed: f64) -> f64 {
+        let half = self.platform.constants.half_size * speed;
+        let saturation: f64 = sides.iter().map(|side| side / (side + half)).product();
+        self.platform.peak * speed * self.platform.constants.matrix * saturation
+    }
+
+    /// A product of a linear layer: half precision, or eight-bit inputs, which first have to be scaled and cast.
+    fn linear(&self, m: f64, n: f64, k: f64) -> f64 {
+        if !self.plan.float8 {
+            return self.product(1.0, m, n, k);
+        }
+        let bytes = m * k + k * n + HALF * m * n;
+        let cast = self.traffic((2.0 * HALF + 1.0) * (m * k + k * n));
+        (2.0 * m * n * k / self.rate(&[m, n, k], 2.0)).max(self.moved(bytes)) + cast
+    }
+
+    /// Seconds to move `bytes`.
+    fn moved(&self, bytes: f64) -> f64 {
         bytes / (self.platform.memory_rate * self.platform.constants.memory)
+    }
+
+    /// Seconds of elementwise kernels that move `bytes` and work on them.
+    fn traffic(&self, bytes: f64) -> f64 {
+        self.moved(bytes) + VECTOR_OPS * bytes / self.platform.vector
     }
 
     /// The attention core: matrix and memory seconds forward.
@@ -134,11 +157,8 @@ impl<'a> LayerShape<'a> {
                 let products = self.product(heads, rows, s, dim) + self.product(heads, rows, dim, s);
                 (products, self.traffic(SCORE_BYTES * heads * rows * s))
             }
-            // Blocks above the diagonal are skipped: half the flops.
-            Attention::Flash => {
-                let flops = 4.0 * heads * rows * s * dim / 2.0;
-                (flops / (self.platform.peak * self.platform.constants.matrix * FLASH_RATE), 0.0)
-            }
+            // Blocks above the diagonal are skipped: half the flops. The head's width is the short side of every block.
+            Attention::Flash => (2.0 * heads * rows * s * dim / self.rate(&[rows, s, dim], 1.0), 0.0),
         }
     }
 
@@ -147,7 +167,7 @@ impl<'a> LayerShape<'a> {
         let (h, kv) = (self.model.hidden as f64, (self.model.kv() * self.model.head_dim()) as f64);
         let t = self.tensor;
         let matrix =
-            self.product(1.0, self.tokens, (h + 2.0 * kv) / t, h) + self.product(1.0, self.tokens, h, h / t);
+            self.linear(self.tokens, (h + 2.0 * kv) / t, h) + self.linear(self.tokens, h, h / t);
         (matrix, self.traffic(HEAD_BYTES * self.tokens * (2.0 * h + 2.0 * kv) / t))
     }
 
@@ -155,7 +175,7 @@ impl<'a> LayerShape<'a> {
     fn feed_forward(&self, tokens: f64, f: f64) -> (f64, f64) {
         let (h, t) = (self.model.hidden as f64, self.tensor);
         let up = if self.model.gated { 2.0 } else { 1.0 };
-        let matrix = self.product(1.0, tokens, up * f / t, h) + self.product(1.0, tokens, h, f / t);
+        let matrix = self.linear(tokens, up * f / t, h) + self.linear(tokens, h, f / t);
         (matrix, self.traffic((INNER_BYTES * f + (up - 1.0) * HALF * f) * tokens / t))
     }
 

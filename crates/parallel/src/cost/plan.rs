@@ -56,6 +56,8 @@ pub struct Plan {
     pub schedule: Schedule,
     /// Attention kernel.
     pub attention: Attention,
+    /// Linear layers multiply eight-bit numbers (at twice the half-precision peak).
+    pub float8: bool,
     /// Gradients are reduced (and ZeRO-3 weights gathered) while the backward pass runs.
     pub overlap_gradients: bool,
     /// Pipeline transfers run beside the computation instead of between its kernels.
@@ -79,6 +81,7 @@ impl Plan {
             recompute: Recompute::None,
             schedule: Schedule::OneFOneB,
             attention: Attention::Unfused,
+            float8: false,
             overlap_gradients: false,
             overlap_transfers: false,
         }

@@ -32,6 +32,8 @@ pub struct Platform {
     pub device: String,
     /// Dense half-precision peak, FLOP/s.
     pub peak: f64,
+    /// Single-precision peak of the vector units, FLOP/s; a sixteenth of the matrix peak where the description does not say.
+    pub vector: f64,
     /// Memory of a device, bytes.
     pub memory: f64,
     /// Nominal memory bandwidth, bytes/s.
@@ -69,6 +71,7 @@ impl Platform {
         Ok(Self {
             device: device.name.clone(),
             peak: device.half_flops(),
+            vector: device.single_tflops.as_ref().map_or(device.half_flops() / 16.0, |s| s.value * 1e12),
             memory: device.memory_bytes(),
             memory_rate: device.memory_rate(),
             constants: Constants {
@@ -102,7 +105,7 @@ impl Platform {
         let near_of = |inside: u32| (inside / stride).clamp(1, size);
         let node = near_of(self.node);
         let domain = near_of(self.domain);
-        let inner = self.scaled(self.inner.wire(bytes / f64::from(size.max(1))), self.constants.inner);
+        let inner = self.inside(size.min(domain), bytes / f64::from(size.max(1)));
         if size <= domain {
             return Group { near: f64::from(size), far: 1.0, inner, outer: inner };
         }
@@ -134,9 +137,12 @@ impl Platform {
         }
     }
 
-    /// Gathering inside the fast domain, used by the scatter-gather pipeline transfer.
-    pub fn inner_wire(&self, bytes: f64) -> Wire {
-        self.scaled(self.inner.wire(bytes), self.constants.inner)
+    /// Wire of one of `size` ranks that exchange messages of `bytes` inside a domain. Where devices are joined pair by pair,
+    /// only the links to the other ranks of the group count.
+    fn inside(&self, size: u32, bytes: f64) -> Wire {
+        let (all, pair) = (self.inner.wire(bytes), self.inner.pair_wire(bytes));
+        let reachable = pair.bytes_s * f64::from(size.max(2) - 1);
+        self.scaled(Wire { bytes_s: all.bytes_s.min(reachable), ..all }, self.constants.inner)
     }
 
     /// Whether machines can talk to each other.

@@ -178,6 +178,7 @@ fn plans(fields: &mut Fields<'_>, hardware: &str) -> Result<Vec<Plan>, String> {
         recompute: recompute(&fields.text("recompute")),
         schedule: schedule(&fields.text("schedule"), chunks),
         attention: attention(fields, hardware),
+        float8: float8(&fields.text("precision")),
         overlap_gradients: reduction.contains("overlap") || (reduction.is_empty() && zero == 3),
         overlap_transfers: false,
     };
@@ -203,6 +204,10 @@ fn micro_batches(fields: &mut Fields<'_>, plan: &Plan) -> Result<Vec<u32>, Strin
             Ok([1, 2, 4, 8, 16].into_iter().filter(fits).collect())
         }
     }
+}
+
+fn float8(precision: &str) -> bool {
+    precision.contains("fp8") || precision.contains("float8")
 }
 
 fn recompute(text: &str) -> Recompute {

@@ -10,7 +10,7 @@ fn explore() {
     prior.matrix = env("E", prior.matrix); prior.half_size = env("C", prior.half_size); prior.memory = env("M", prior.memory);
     let fitted = if std::env::var("NOFIT").is_ok() { prior } else { fit_on(&a, &prior) };
     println!("{fitted:?}");
-    let r = Report { residuals: all.iter().map(|row| report::residual(row, Some(&fitted), &[])).collect(), constants: Some(fitted), calibrated_on: vec![] };
+    let r = Report { residuals: all.iter().map(|row| { let mut f=fitted; if let Ok(c)=&row.case { f.half_size *= c.platform.peak/312e12; } report::residual(row, Some(&f), &[]) }).collect(), constants: Some(fitted), calibrated_on: vec![] };
     println!("{}", r.to_text());
     let mut loo = vec![];
     for i in 0..a.len() {
@@ -23,4 +23,14 @@ fn explore() {
         for row in &all { let Ok(c) = &row.case else {continue}; let p=&c.plans[0]; let cut=even_cut(c.model.layers,p.virtual_stages());
             if let Ok(x)=predict(&c.model,p,&c.platform.with(fitted),&cut,Timing::Replay){ let t=x.step_s; println!("{:<18}{:?}",row.id,x.parts.named().iter().map(|(n,s)|format!("{}:{:.1}",&n[..6],100.0*s/t)).collect::<Vec<_>>().join(" ")); } }
     }
+}
+
+#[test]
+#[ignore = "exploration"]
+fn scratch() {
+    let text = std::fs::read_to_string(std::env::var("TABLE").unwrap()).unwrap();
+    println!("{}", validate(&text, &[]).unwrap().to_text());
+    for row in rows(&text).unwrap() { let Ok(c) = &row.case else {continue}; let p=&c.plans[0]; let cut=even_cut(c.model.layers,p.virtual_stages());
+        println!("{:?}", stage_memory(&c.model,p,&cut)[0]);
+        if let Ok(x)=predict(&c.model,p,&c.platform,&cut,Timing::Replay){ let t=x.step_s; println!("{:<18}{:.3} {:?}",row.id,t,x.parts.named().iter().map(|(n,s)|format!("{}:{:.1}",&n[..6],100.0*s/t)).collect::<Vec<_>>().join(" ")); } }
 }
