@@ -46,6 +46,9 @@ pub struct Plan {
     pub zero: u8,
     /// Norms, dropout and residuals are split over the tensor group too.
     pub sequence_parallel: bool,
+    /// Under sequence parallelism, keep the gathered inputs of the matrix products (and whole layer inputs under full
+    /// recomputation) instead of gathering them again in the backward pass.
+    pub keep_gathered: bool,
     /// b, sequences in a micro-batch.
     pub micro_batch: u32,
     /// B, sequences in a step, over all copies.
@@ -76,6 +79,7 @@ impl Plan {
             expert: 1,
             zero: 0,
             sequence_parallel: false,
+            keep_gathered: false,
             micro_batch: 1,
             global_batch,
             recompute: Recompute::None,

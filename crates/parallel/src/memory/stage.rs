@@ -27,7 +27,7 @@ pub struct MemoryParts {
     pub optimizer: f64,
     /// Activations kept for the micro-batches in flight.
     pub activations: f64,
-    /// One layer recomputed and its gradients, the logits, weights gathered by ZeRO-3.
+    /// One layer recomputed and its gradients, the logits, a layer's new weight gradient, weights gathered by ZeRO-3.
     pub working: f64,
 }
 
@@ -115,7 +115,8 @@ fn layer_activations(model: &Transformer, plan: &Plan, with_experts: bool) -> (f
             (visits + e.shared as f64) * inner + 2.0 * visits * HALF * h / split
         }
     };
-    let rest = tokens * (10.0 * h / split + (4.0 * h + 4.0 * kv) / t + ffn);
+    let gathered = if plan.keep_gathered && plan.sequence_parallel { 2.0 * HALF * h } else { 0.0 };
+    let rest = tokens * (10.0 * h / split + gathered + (4.0 * h + 4.0 * kv) / t + ffn);
     let core = match plan.attention {
         Attention::Unfused => 5.0 * model.heads as f64 * tokens * model.sequence as f64 / t,
         Attention::Flash => 4.0 * model.heads as f64 * tokens / t,
@@ -123,6 +124,7 @@ fn layer_activations(model: &Transformer, plan: &Plan, with_experts: bool) -> (f
     let kept = match plan.recompute {
         Recompute::None => rest + core,
         Recompute::Selective => rest,
+        Recompute::Full if plan.keep_gathered => HALF * tokens * h,
         Recompute::Full => HALF * tokens * h / split,
     };
     (kept, rest + core)
@@ -172,7 +174,8 @@ fn stage_device(plan: &Plan, k: usize) -> usize {
     if plan.schedule == Schedule::ZbV && k >= p { 2 * p - 1 - k } else { k % p }
 }
 
-/// Weights, gradients, optimizer after ZeRO, and the gathered layer of ZeRO-3.
+/// Weights, gradients, optimizer after ZeRO; the gradient of a layer before it is added to the others; two layers that
+/// ZeRO-3 has gathered.
 fn states(device: &mut MemoryParts, plan: &Plan, mine: &[usize], weights: &[StageWeights]) {
     let all = f64::from(plan.data * plan.context);
     let of_experts = (all / f64::from(plan.expert)).max(1.0);
@@ -185,7 +188,7 @@ fn states(device: &mut MemoryParts, plan: &Plan, mine: &[usize], weights: &[Stag
         device.gradients += 2.0 * sharded(2);
         device.optimizer += 12.0 * sharded(1);
         let gathered = if plan.zero == 3 && all > 1.0 { 4.0 * w.largest } else { 0.0 };
-        let produced = if plan.zero >= 2 && all > 1.0 { 2.0 * w.largest } else { 0.0 };
+        let produced = 2.0 * w.largest;
         device.working = device.working.max(gathered + produced);
     }
 }

@@ -173,6 +173,7 @@ fn plans(fields: &mut Fields<'_>, hardware: &str) -> Result<Vec<Plan>, String> {
         expert: fields.degree("expert")?,
         zero,
         sequence_parallel: fields.flag("parallel", "sequence_parallel").unwrap_or(false),
+        keep_gathered: false,
         micro_batch: 1,
         global_batch: fields.degree("global_batch")?,
         recompute: recompute(&fields.text("recompute")),
