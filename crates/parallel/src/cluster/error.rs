@@ -1,7 +1,7 @@
 //! What can be wrong with a description of a cluster.
 
 /// A cluster description that cannot be used, with the place and the value at fault.
-#[derive(Debug, thiserror::Error, PartialEq)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClusterError {
     /// The text is not JSON, or a field is missing, unknown or of the wrong type.

@@ -9,11 +9,12 @@ mod report;
 mod row;
 
 pub use quantity::{predicted, step_flops};
+use report::residual;
 pub use report::{Report, Residual, Summary};
 pub use row::{Case, Measured, read};
 
-use crate::calibrate;
-use crate::cost::{Constants, Plan, Timing, even_cut, predict};
+use crate::calibrate::{self, Factors};
+use crate::cost::{Constants, Plan, Platform, Timing, even_cut, predict};
 use crate::memory::stage_memory;
 use serde_json::Value;
 
@@ -105,27 +106,58 @@ pub fn measured_step(case: &Case) -> Option<f64> {
     quantity::implied_step(case, primary(case)?, batch)
 }
 
-/// Fits constants on `rows`; the prior is each row's own platform when `prior` is `None`, in which case all rows must be on
-/// the same device type.
-pub fn fit_on(rows: &[&Row], prior: &Constants) -> Constants {
-    let cases: Vec<&Case> = rows.iter().filter_map(|r| r.case.as_ref().ok()).collect();
-    let usable: Vec<(&Case, f64)> = cases.iter().filter_map(|c| Some((*c, measured_step(c)?))).collect();
-    let measured: Vec<f64> = usable.iter().map(|u| u.1).collect();
-    calibrate::fit(prior, &measured, |row, constants| step_of(usable[row].0, constants).ok().map(|s| s.1))
+/// What a fit starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// The constants of each row's platform.
+    Shipped,
+    /// [`calibrate::prior`], which has seen none of the tables.
+    Prior,
 }
 
-/// Predicts every row. Constants are those of each row's platform, or those fitted on the rows named in `calibrate_on`.
+impl Base {
+    /// Its constants on `platform`.
+    pub fn constants(self, platform: &Platform) -> Constants {
+        match self {
+            Self::Shipped => platform.constants,
+            Self::Prior => calibrate::prior(platform),
+        }
+    }
+}
+
+/// Fits factors on `rows`.
+pub fn fit_on(rows: &[&Row], base: Base) -> Factors {
+    let cases = rows.iter().filter_map(|r| r.case.as_ref().ok());
+    let usable: Vec<(&Case, f64)> = cases.filter_map(|c| Some((c, measured_step(c)?))).collect();
+    let measured: Vec<f64> = usable.iter().map(|u| u.1).collect();
+    calibrate::fit(&measured, |row, factors| {
+        let case = usable[row].0;
+        step_of(case, &factors.apply(&base.constants(&case.platform))).ok().map(|s| s.1)
+    })
+}
+
+/// Predicts every row. Constants are those of each row's platform, times factors fitted on the rows named in
+/// `calibrate_on`.
 ///
 /// # Errors
-/// A table that cannot be read, a calibration row that does not exist.
+/// A table that cannot be read, a calibration row that does not exist or cannot be predicted.
 pub fn validate(text: &str, calibrate_on: &[String]) -> Result<Report, ValidateError> {
     let rows = rows(text)?;
-    let constants = calibration(&rows, calibrate_on)?;
-    let residuals = rows.iter().map(|row| report::residual(row, constants.as_ref(), calibrate_on)).collect();
-    Ok(Report { residuals, constants, calibrated_on: calibrate_on.to_vec() })
+    let factors = calibration(&rows, calibrate_on)?;
+    let residuals = rows.iter().map(|row| residual(row, Base::Shipped, &factors, calibrate_on)).collect();
+    Ok(Report { residuals, factors, calibrated_on: calibrate_on.to_vec() })
 }
 
-fn calibration(rows: &[Row], names: &[String]) -> Result<Option<Constants>, ValidateError> {
+/// Predicts each of `rows` with factors fitted on all the others, from the prior that has seen none.
+pub fn leave_one_out(rows: &[&Row]) -> Vec<Residual> {
+    let one = |left: usize| {
+        let others: Vec<&Row> = rows.iter().enumerate().filter(|(k, _)| *k != left).map(|(_, r)| *r).collect();
+        residual(rows[left], Base::Prior, &fit_on(&others, Base::Prior), &[])
+    };
+    (0..rows.len()).map(one).collect()
+}
+
+fn calibration(rows: &[Row], names: &[String]) -> Result<Factors, ValidateError> {
     let mut chosen = Vec::new();
     for name in names {
         let fail = |why: String| ValidateError::Calibration { row: name.clone(), why };
@@ -135,9 +167,5 @@ fn calibration(rows: &[Row], names: &[String]) -> Result<Option<Constants>, Vali
         step_of(case, &case.platform.constants).map_err(fail)?;
         chosen.push(row);
     }
-    let Some(Ok(first)) = chosen.first().map(|r| r.case.as_ref()) else { return Ok(None) };
-    Ok(Some(fit_on(&chosen, &first.platform.constants)))
+    Ok(fit_on(&chosen, Base::Shipped))
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::quantity::predicted;
 use super::{Row, step_of};
-use crate::cost::Constants;
+use super::Base;
+use crate::calibrate::Factors;
 
 /// One row's outcome.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -57,14 +58,14 @@ pub struct Summary {
 pub struct Report {
     /// Rows.
     pub residuals: Vec<Residual>,
-    /// Constants, where they were fitted here.
-    pub constants: Option<Constants>,
+    /// Factors on the platforms' constants; 1 without calibration.
+    pub factors: Factors,
     /// Rows they were fitted on.
     pub calibrated_on: Vec<String>,
 }
 
 /// The outcome of one row.
-pub(super) fn residual(row: &Row, constants: Option<&Constants>, calibrated_on: &[String]) -> Residual {
+pub(super) fn residual(row: &Row, base: Base, factors: &Factors, calibrated_on: &[String]) -> Residual {
     let mut out = Residual {
         id: row.id.clone(),
         table: row.table.clone(),
@@ -80,14 +81,14 @@ pub(super) fn residual(row: &Row, constants: Option<&Constants>, calibrated_on: 
         unpredicted: None,
         assumed: Vec::new(),
     };
-    out.unpredicted = fill(&mut out, row, constants).err();
+    out.unpredicted = fill(&mut out, row, base, factors).err();
     out
 }
 
-fn fill(out: &mut Residual, row: &Row, constants: Option<&Constants>) -> Result<(), String> {
+fn fill(out: &mut Residual, row: &Row, base: Base, factors: &Factors) -> Result<(), String> {
     let case = row.case.as_ref().map_err(Clone::clone)?;
     out.assumed = case.assumed.clone();
-    let (plan, step) = step_of(case, constants.unwrap_or(&case.platform.constants))?;
+    let (plan, step) = step_of(case, &factors.apply(&base.constants(&case.platform)))?;
     out.plan = plan.to_string();
     let measured = super::primary(case).ok_or("nothing measured that follows from the step time")?;
     let value = predicted(case, measured, plan.global_batch, step).ok_or("no such quantity")?;
@@ -136,12 +137,9 @@ impl Report {
                 s.table, s.rows, s.mean, s.max, s.bias
             ));
         }
-        if let Some(c) = &self.constants {
-            let on = self.calibrated_on.join(", ");
-            out.push_str(&format!(
-                "constants fitted on {on}: matrix {:.3}, half size {:.1}, memory {:.3}, inner {:.3}, outer {:.3}\n",
-                c.matrix, c.half_size, c.memory, c.inner, c.outer
-            ));
+        if !self.calibrated_on.is_empty() {
+            let list: Vec<String> = self.factors.named().iter().map(|(n, f)| format!("{n} x {f:.3}")).collect();
+            out.push_str(&format!("calibrated on {}: {}\n", self.calibrated_on.join(", "), list.join(", ")));
         }
         out
     }

@@ -5,7 +5,9 @@ mod completion;
 mod machine;
 mod partition;
 mod reshard;
+mod memory;
 mod schedules;
+mod tables;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
