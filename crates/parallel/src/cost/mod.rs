@@ -19,6 +19,8 @@ pub use error::CostError;
 pub use layer::{PartTime, Seconds};
 pub use plan::{Attention, Plan, Recompute};
 pub use platform::{Constants, Platform};
-pub use step::{Cut, Prediction, StepParts, Timing, even_cut, predict};
+pub use step::{Cut, Prediction, StepParts, Timing, even_cut, predict, predict_mixed};
+
+pub(crate) use step::{Rates, Tail, device_of, hop_seconds, stage_gather};
 
 pub(crate) use layer::HALF;

@@ -104,45 +104,90 @@ pub fn predict(
     cut: &[u32],
     timing: Timing,
 ) -> Result<Prediction, CostError> {
-    super::check::check(model, plan, platform, cut)?;
-    let stages = stage_times(model, plan, platform, cut);
-    let hop = hop_seconds(model, plan, platform);
-    let gather = gather_excess(model, plan, platform, cut, &stages);
+    predict_mixed(model, plan, &[platform], cut, timing)
+}
+
+/// The same where pipeline device `d` runs on `platforms[d]` (or all on the only one).
+///
+/// # Errors
+/// As [`predict`]; no platform, or neither one nor as many as stages.
+pub fn predict_mixed(
+    model: &Transformer,
+    plan: &Plan,
+    platforms: &[&Platform],
+    cut: &[u32],
+    timing: Timing,
+) -> Result<Prediction, CostError> {
+    if platforms.len() != 1 && platforms.len() != plan.pipeline as usize {
+        let expected = format!("1 or {}", plan.pipeline);
+        return Err(CostError::Range { what: "platforms", got: platforms.len() as u64, expected });
+    }
+    for platform in platforms {
+        super::check::check(model, plan, platform, cut)?;
+    }
+    let stages = stage_times(model, plan, platforms, cut);
+    let hop = platforms.iter().map(|p| hop_seconds(model, plan, p)).fold(0.0, f64::max);
+    let gather = gather_excess(model, plan, platforms, cut, &stages);
     let pipeline = build(plan, &stages, hop, &gather);
-    let tail = Tail::new(model, plan, platform, cut, &stages);
+    let tail = Tail::new(model, plan, platforms, cut, &stages);
     let (busiest, makespan) = makespan(&pipeline, timing)?;
     let parts = parts(plan, &stages, hop, &gather, &tail, busiest, makespan);
     Ok(Prediction { step_s: parts.total(), parts, busiest, pipeline })
 }
 
-/// Times of each virtual stage for one micro-batch.
-pub(crate) fn stage_times(model: &Transformer, plan: &Plan, platform: &Platform, cut: &[u32]) -> Vec<PartTime> {
-    let shape = LayerShape::new(model, plan, platform);
-    let dense = shape.layer(false);
-    let every = model.experts.as_ref().map_or(u64::MAX, |e| e.every.max(1));
-    let expert = if model.experts.is_some() { shape.layer(true) } else { dense };
-    let mut first = 0u64;
-    let mut stages: Vec<PartTime> = cut
-        .iter()
-        .map(|&n| {
-            let end = first + u64::from(n);
-            let experts = end / every - first / every;
-            first = end;
-            PartTime::default().plus(&dense, f64::from(n) - experts as f64).plus(&expert, experts as f64)
-        })
-        .collect();
-    if let Some(s) = stages.first_mut() {
-        *s = s.plus(&shape.embedding(), 1.0);
+/// Times of the parts of a network on one platform, for one micro-batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rates {
+    pub(crate) dense: PartTime,
+    pub(crate) expert: PartTime,
+    pub(crate) embedding: PartTime,
+    pub(crate) head: PartTime,
+}
+
+impl Rates {
+    pub(crate) fn new(model: &Transformer, plan: &Plan, platform: &Platform) -> Self {
+        let shape = LayerShape::new(model, plan, platform);
+        let dense = shape.layer(false);
+        let expert = if model.experts.is_some() { shape.layer(true) } else { dense };
+        Self { dense, expert, embedding: shape.embedding(), head: shape.head() }
     }
-    if let Some(s) = stages.last_mut() {
-        *s = s.plus(&shape.head(), 1.0);
+
+    /// `layers` layers of which `experts` have experts.
+    pub(crate) fn layers(&self, layers: f64, experts: f64) -> PartTime {
+        PartTime::default().plus(&self.dense, layers - experts).plus(&self.expert, experts)
+    }
+}
+
+/// The platform of pipeline device `d`.
+fn at<'a>(platforms: &[&'a Platform], d: usize) -> &'a Platform {
+    platforms[d.min(platforms.len() - 1)]
+}
+
+/// Times of each virtual stage for one micro-batch.
+fn stage_times(model: &Transformer, plan: &Plan, platforms: &[&Platform], cut: &[u32]) -> Vec<PartTime> {
+    let rates: Vec<Rates> = platforms.iter().map(|p| Rates::new(model, plan, p)).collect();
+    let every = model.experts.as_ref().map_or(u64::MAX, |e| e.every.max(1));
+    let (mut first, last) = (0u64, cut.len() - 1);
+    let mut stages = Vec::with_capacity(cut.len());
+    for (k, &n) in cut.iter().enumerate() {
+        let rates = &rates[device_of(plan, k).min(rates.len() - 1)];
+        let end = first + u64::from(n);
+        let mut stage = rates.layers(f64::from(n), (end / every - first / every) as f64);
+        first = end;
+        if k == 0 {
+            stage = stage.plus(&rates.embedding, 1.0);
+        }
+        if k == last {
+            stage = stage.plus(&rates.head, 1.0);
+        }
+        stages.push(stage);
     }
     stages
 }
 
 /// Seconds of one transfer between neighbouring stages: the tensor group splits the activation, each rank sends its part
 /// over its own adapter, the receivers gather inside the machine.
-fn hop_seconds(model: &Transformer, plan: &Plan, platform: &Platform) -> f64 {
+pub(crate) fn hop_seconds(model: &Transformer, plan: &Plan, platform: &Platform) -> f64 {
     if plan.pipeline == 1 {
         return 0.0;
     }
@@ -208,31 +253,33 @@ fn closed(pipeline: &Pipeline, busiest: f64) -> f64 {
 }
 
 /// What follows the pipeline.
-struct Tail {
-    data: f64,
-    optimizer: f64,
+pub(crate) struct Tail {
+    pub(crate) data: f64,
+    pub(crate) optimizer: f64,
 }
 
 impl Tail {
-    fn new(model: &Transformer, plan: &Plan, platform: &Platform, cut: &[u32], stages: &[PartTime]) -> Self {
-        let replicas = plan.data * plan.context;
+    fn new(model: &Transformer, plan: &Plan, platforms: &[&Platform], cut: &[u32], stages: &[PartTime]) -> Self {
         let mut tail = Self { data: 0.0, optimizer: 0.0 };
-        for (weights, experts, window) in device_weights(model, plan, cut, stages) {
-            let shards = if plan.zero > 0 { f64::from(replicas) } else { 1.0 };
-            let expert_shards = if plan.zero > 0 { f64::from(replicas / plan.expert.max(1)) } else { 1.0 };
-            let moved = UPDATE_BYTES * (weights / shards + experts / expert_shards);
-            let update = moved / (platform.memory_rate * platform.constants.memory);
-            let reduce = reduction(plan, platform, HALF * weights, HALF * experts);
-            let exposed = if plan.overlap_gradients {
-                let least = reduce / f64::from(cut[0].max(1));
-                (reduce * platform.constants.overlap_slowdown - window).max(least)
-            } else {
-                reduce
-            };
-            tail.data = tail.data.max(exposed);
-            tail.optimizer = tail.optimizer.max(update);
+        for (d, (weights, experts, window)) in device_weights(model, plan, cut, stages).into_iter().enumerate() {
+            let one = Self::of(plan, at(platforms, d), weights, experts, window, f64::from(cut[0]));
+            tail.data = tail.data.max(one.data);
+            tail.optimizer = tail.optimizer.max(one.optimizer);
         }
         tail
+    }
+
+    /// Of a device with so many parameters, whose last backward pass takes `window` seconds over `layers` layers.
+    pub(crate) fn of(plan: &Plan, platform: &Platform, weights: f64, experts: f64, window: f64, layers: f64) -> Self {
+        let replicas = plan.data * plan.context;
+        let shards = |n: u32| if plan.zero > 0 { f64::from(n.max(1)) } else { 1.0 };
+        let moved = UPDATE_BYTES * (weights / shards(replicas) + experts / shards(replicas / plan.expert.max(1)));
+        let reduce = reduction(plan, platform, HALF * weights, HALF * experts);
+        let hidden = (reduce * platform.constants.overlap_slowdown - window).max(reduce / layers.max(1.0));
+        Self {
+            data: if plan.overlap_gradients { hidden } else { reduce },
+            optimizer: moved / (platform.memory_rate * platform.constants.memory),
+        }
     }
 }
 
@@ -267,36 +314,57 @@ fn device_weights(model: &Transformer, plan: &Plan, cut: &[u32], stages: &[PartT
     devices
 }
 
-fn device_of(plan: &Plan, k: usize) -> usize {
+/// Pipeline device of virtual stage `k`.
+pub(crate) fn device_of(plan: &Plan, k: usize) -> usize {
     let p = plan.pipeline as usize;
     if plan.schedule == Schedule::ZbV && k >= p { 2 * p - 1 - k } else { k % p }
 }
 
 /// ZeRO-3: seconds per micro-batch and virtual stage that gathering weights (forward and backward) and scattering
 /// gradients take beyond the computation they run beside.
-fn gather_excess(model: &Transformer, plan: &Plan, platform: &Platform, cut: &[u32], stages: &[PartTime]) -> Vec<f64> {
-    let replicas = plan.data * plan.context;
-    if plan.zero < 3 || replicas <= 1 {
+fn gather_excess(
+    model: &Transformer,
+    plan: &Plan,
+    platforms: &[&Platform],
+    cut: &[u32],
+    stages: &[PartTime],
+) -> Vec<f64> {
+    if plan.zero < 3 || plan.data * plan.context <= 1 {
         return vec![0.0; stages.len()];
     }
     let weights = crate::memory::stage_weights(model, plan, cut);
     let excess = |(k, stage): (usize, &PartTime)| {
-        let (dense, experts) = (HALF * weights[k].dense, HALF * weights[k].experts);
-        let mut way = platform.group(replicas, plan.tensor, dense).half(dense);
-        if experts > 0.0 && replicas / plan.expert > 1 {
-            way += platform.group(replicas / plan.expert, plan.tensor * plan.expert, experts).half(experts);
-        }
-        if !plan.overlap_gradients {
-            return 3.0 * way;
-        }
-        let slow = way * platform.constants.overlap_slowdown;
-        let (forward, backward) =
-            (stage.forward.compute(), stage.backward.compute() + stage.recompute.compute());
-        // The first layer's weights and the last gradient have nothing to hide behind.
-        let ends = 2.0 * way / f64::from(cut[k].max(1));
-        (slow - forward).max(0.0) + (2.0 * slow - backward).max(0.0) + ends
+        let platform = at(platforms, device_of(plan, k));
+        stage_gather(plan, platform, stage, &weights[k], f64::from(cut[k]))
     };
     stages.iter().enumerate().map(excess).collect()
+}
+
+/// The excess of one virtual stage of `layers` layers.
+pub(crate) fn stage_gather(
+    plan: &Plan,
+    platform: &Platform,
+    stage: &PartTime,
+    weights: &crate::memory::StageWeights,
+    layers: f64,
+) -> f64 {
+    let replicas = plan.data * plan.context;
+    if plan.zero < 3 || replicas <= 1 {
+        return 0.0;
+    }
+    let (dense, experts) = (HALF * weights.dense, HALF * weights.experts);
+    let mut way = platform.group(replicas, plan.tensor, dense).half(dense);
+    if experts > 0.0 && replicas / plan.expert > 1 {
+        way += platform.group(replicas / plan.expert, plan.tensor * plan.expert, experts).half(experts);
+    }
+    if !plan.overlap_gradients {
+        return 3.0 * way;
+    }
+    let slow = way * platform.constants.overlap_slowdown;
+    let (forward, backward) = (stage.forward.compute(), stage.backward.compute() + stage.recompute.compute());
+    // The first layer's weights and the last gradient have nothing to hide behind.
+    let ends = 2.0 * way / layers.max(1.0);
+    (slow - forward).max(0.0) + (2.0 * slow - backward).max(0.0) + ends
 }
 
 fn parts(

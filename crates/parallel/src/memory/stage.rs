@@ -1,6 +1,6 @@
 //! Memory of one pipeline device under a plan.
 
-use crate::cost::{Attention, HALF, Plan, Recompute};
+use crate::cost::{Attention, HALF, Plan, Recompute, device_of};
 use crate::model::Transformer;
 use crate::schedule::Schedule;
 use serde::Serialize;
@@ -51,10 +51,7 @@ impl MemoryParts {
 
 /// Parameters of each virtual stage on one device.
 pub fn stage_weights(model: &Transformer, plan: &Plan, cut: &[u32]) -> Vec<StageWeights> {
-    let t = f64::from(plan.tensor);
-    let attention = (model.attention_params() as f64) / t + model.norm_params() as f64;
-    let dense_layer = attention + model.ffn_params(model.ffn()) as f64 / t;
-    let (expert_dense, expert_own) = expert_layer(model, plan, attention);
+    let one = LayerWeights::new(model, plan);
     let every = model.experts.as_ref().map_or(u64::MAX, |e| e.every.max(1));
     let mut first = 0u64;
     let mut stages: Vec<StageWeights> = cut
@@ -63,15 +60,54 @@ pub fn stage_weights(model: &Transformer, plan: &Plan, cut: &[u32]) -> Vec<Stage
             let end = first + u64::from(n);
             let with = (end / every - first / every) as f64;
             first = end;
-            StageWeights {
-                dense: (f64::from(n) - with) * dense_layer + with * expert_dense,
-                experts: with * expert_own,
-                largest: if with > 0.0 { expert_dense + expert_own } else { dense_layer },
-            }
+            one.layers(f64::from(n), with)
         })
         .collect();
-    ends(model, t, &mut stages);
+    let several = stages.len() > 1;
+    if let Some(s) = stages.first_mut() {
+        s.dense += one.first;
+    }
+    if let Some(s) = stages.last_mut() {
+        s.dense += if several { one.last } else { one.last_alone };
+    }
     stages
+}
+
+/// Parameters of the parts of a network on one device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LayerWeights {
+    dense: f64,
+    expert: (f64, f64),
+    /// Embedding.
+    pub(crate) first: f64,
+    /// Final norm and output table; a tied table is kept on the last stage too.
+    pub(crate) last: f64,
+    /// The same where one stage is first and last.
+    pub(crate) last_alone: f64,
+}
+
+impl LayerWeights {
+    pub(crate) fn new(model: &Transformer, plan: &Plan) -> Self {
+        let t = f64::from(plan.tensor);
+        let attention = (model.attention_params() as f64) / t + model.norm_params() as f64;
+        let dense = attention + model.ffn_params(model.ffn()) as f64 / t;
+        let expert = expert_layer(model, plan, attention);
+        if model.vocabulary <= 1 {
+            return Self { dense, expert, first: 0.0, last: 0.0, last_alone: 0.0 };
+        }
+        let (first, last) = model.edge_params();
+        let tied = if model.tied_head { (model.vocabulary * model.hidden) as f64 } else { 0.0 };
+        Self { dense, expert, first: first as f64 / t, last: (last as f64 + tied) / t, last_alone: last as f64 / t }
+    }
+
+    /// `layers` layers of which `with` have experts.
+    pub(crate) fn layers(&self, layers: f64, with: f64) -> StageWeights {
+        StageWeights {
+            dense: (layers - with) * self.dense + with * self.expert.0,
+            experts: with * self.expert.1,
+            largest: if with > 0.0 { self.expert.0 + self.expert.1 } else { self.dense },
+        }
+    }
 }
 
 /// Dense and own expert parameters of a layer with experts on one device.
@@ -80,24 +116,6 @@ fn expert_layer(model: &Transformer, plan: &Plan, attention: f64) -> (f64, f64) 
     let one = model.ffn_params(model.expert_ffn()) as f64 / f64::from(plan.tensor);
     let router = (model.hidden * e.count) as f64;
     (attention + router + e.shared as f64 * one, e.count as f64 / f64::from(plan.expert) * one)
-}
-
-/// Embedding on the first stage, final norm and output table on the last; a tied table is kept on both.
-fn ends(model: &Transformer, t: f64, stages: &mut [StageWeights]) {
-    if model.vocabulary <= 1 {
-        return;
-    }
-    let (first, last) = model.edge_params();
-    let several = stages.len() > 1;
-    if let Some(s) = stages.first_mut() {
-        s.dense += first as f64 / t;
-    }
-    if let Some(s) = stages.last_mut() {
-        s.dense += last as f64 / t;
-        if model.tied_head && several {
-            s.dense += (model.vocabulary * model.hidden) as f64 / t;
-        }
-    }
 }
 
 /// Bytes of one layer's activations for one micro-batch: (kept, everything a backward pass through it touches).
@@ -144,23 +162,60 @@ fn in_flight(plan: &Plan, d: u32) -> f64 {
     f64::from(count)
 }
 
+/// What one pipeline device holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Load {
+    /// Its place in the pipeline.
+    pub(crate) device: u32,
+    /// Its layers, over all its chunks.
+    pub(crate) layers: f64,
+    /// Its parameters.
+    pub(crate) weights: StageWeights,
+    /// It computes the loss.
+    pub(crate) last: bool,
+}
+
+/// Activations of the layers of a model under a plan, bytes per micro-batch: (kept, touched by a backward pass).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Activations {
+    kept: f64,
+    layer: (f64, f64),
+    logits: f64,
+}
+
+impl Activations {
+    pub(crate) fn new(model: &Transformer, plan: &Plan) -> Self {
+        let (dense, expert) = (layer_activations(model, plan, false), layer_activations(model, plan, true));
+        let layer = if model.experts.is_some() { expert } else { dense };
+        Self { kept: mixed(model, dense.0, expert.0), layer, logits: logits(model, plan) }
+    }
+
+    /// Memory of a device.
+    pub(crate) fn memory(&self, plan: &Plan, load: &Load) -> MemoryParts {
+        let mut parts = states(plan, &load.weights);
+        parts.activations = self.kept * load.layers / f64::from(plan.chunks) * in_flight(plan, load.device);
+        parts.working += working(plan, self.layer);
+        if load.last {
+            parts.working = parts.working.max(self.logits);
+        }
+        parts
+    }
+}
+
 /// Memory of each pipeline device.
 pub fn stage_memory(model: &Transformer, plan: &Plan, cut: &[u32]) -> Vec<MemoryParts> {
-    let weights = stage_weights(model, plan, cut);
-    let mut devices = vec![MemoryParts::default(); plan.pipeline as usize];
-    let (dense, expert) = (layer_activations(model, plan, false), layer_activations(model, plan, true));
-    let has_experts = model.experts.is_some();
-    let layer = if has_experts { expert } else { dense };
-    for (d, device) in devices.iter_mut().enumerate() {
-        let mine: Vec<usize> = (0..cut.len()).filter(|&k| stage_device(plan, k) == d).collect();
-        states(device, plan, &mine, &weights);
-        let layers: f64 = mine.iter().map(|&k| f64::from(cut[k])).sum();
-        let kept = mixed(model, dense.0, expert.0) * layers / mine.len().max(1) as f64;
-        device.activations = kept * in_flight(plan, d as u32);
-        device.working += working(plan, layer);
+    let mut loads: Vec<Load> = (0..plan.pipeline).map(|device| Load { device, ..Load::default() }).collect();
+    let last = cut.len().saturating_sub(1);
+    for (k, (&layers, weights)) in cut.iter().zip(stage_weights(model, plan, cut)).enumerate() {
+        let load = &mut loads[device_of(plan, k)];
+        load.layers += f64::from(layers);
+        load.weights.dense += weights.dense;
+        load.weights.experts += weights.experts;
+        load.weights.largest = load.weights.largest.max(weights.largest);
+        load.last |= k == last;
     }
-    logits(model, plan, cut.len(), &mut devices);
-    devices
+    let activations = Activations::new(model, plan);
+    loads.iter().map(|load| activations.memory(plan, load)).collect()
 }
 
 /// Average over dense and expert layers.
@@ -169,27 +224,19 @@ fn mixed(model: &Transformer, dense: f64, expert: f64) -> f64 {
     dense * (1.0 - share) + expert * share
 }
 
-fn stage_device(plan: &Plan, k: usize) -> usize {
-    let p = plan.pipeline as usize;
-    if plan.schedule == Schedule::ZbV && k >= p { 2 * p - 1 - k } else { k % p }
-}
-
 /// Weights, gradients, optimizer after ZeRO; the gradient of a layer before it is added to the others; two layers that
 /// ZeRO-3 has gathered.
-fn states(device: &mut MemoryParts, plan: &Plan, mine: &[usize], weights: &[StageWeights]) {
-    let all = f64::from(plan.data * plan.context);
+fn states(plan: &Plan, w: &StageWeights) -> MemoryParts {
+    let all = f64::from(plan.data) * f64::from(plan.context);
     let of_experts = (all / f64::from(plan.expert)).max(1.0);
-    for &k in mine {
-        let w = &weights[k];
-        let sharded = |from: u8| {
-            if plan.zero >= from { w.dense / all + w.experts / of_experts } else { w.dense + w.experts }
-        };
-        device.weights += 2.0 * sharded(3);
-        device.gradients += 2.0 * sharded(2);
-        device.optimizer += 12.0 * sharded(1);
-        let gathered = if plan.zero == 3 && all > 1.0 { 4.0 * w.largest } else { 0.0 };
-        let produced = 2.0 * w.largest;
-        device.working = device.working.max(gathered + produced);
+    let sharded = |from: u8| if plan.zero >= from { w.dense / all + w.experts / of_experts } else { w.dense + w.experts };
+    let gathered = if plan.zero == 3 && all > 1.0 { 4.0 * w.largest } else { 0.0 };
+    MemoryParts {
+        weights: 2.0 * sharded(3),
+        gradients: 2.0 * sharded(2),
+        optimizer: 12.0 * sharded(1),
+        activations: 0.0,
+        working: gathered + 2.0 * w.largest,
     }
 }
 
@@ -200,13 +247,11 @@ fn working(plan: &Plan, layer: (f64, f64)) -> f64 {
     again + all
 }
 
-/// The last stage holds one micro-batch of logits in half and single precision while the loss runs.
-fn logits(model: &Transformer, plan: &Plan, stages: usize, devices: &mut [MemoryParts]) {
-    if model.vocabulary <= 1 || stages == 0 {
-        return;
+/// One micro-batch of logits in half and single precision, held by the last stage while the loss runs.
+fn logits(model: &Transformer, plan: &Plan) -> f64 {
+    if model.vocabulary <= 1 {
+        return 0.0;
     }
     let tokens = f64::from(plan.micro_batch) * model.sequence as f64 / f64::from(plan.context);
-    let bytes = 6.0 * tokens * model.vocabulary as f64 / f64::from(plan.tensor);
-    let last = &mut devices[stage_device(plan, stages - 1)];
-    last.working = last.working.max(bytes);
+    6.0 * tokens * model.vocabulary as f64 / f64::from(plan.tensor)
 }
