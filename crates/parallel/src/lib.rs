@@ -8,6 +8,7 @@
 //! every number) and [`model::ModelSpec`] (the shape of what is trained).
 
 pub mod calibrate;
+pub mod cli;
 pub mod cluster;
 pub mod completion;
 pub mod cost;
@@ -15,6 +16,7 @@ pub mod graph;
 pub mod memory;
 pub mod model;
 pub mod partition;
+pub mod planner;
 pub mod reshard;
 pub mod schedule;
 pub mod simulator;

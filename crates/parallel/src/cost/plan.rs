@@ -27,7 +27,7 @@ pub enum Attention {
 
 /// A spread of one training step over devices. Degrees multiply to the number of devices: `data * tensor * pipeline *
 /// context`; `expert` divides `data * context`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// d, copies of the model that see different sequences.

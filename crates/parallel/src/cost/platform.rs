@@ -46,10 +46,10 @@ pub struct Platform {
     pub node: u32,
     /// Devices of the group.
     pub devices: u64,
-    inner: LinkClass,
-    bridge: Option<LinkClass>,
-    nic: Option<LinkClass>,
-    nics: u32,
+    pub(crate) inner: LinkClass,
+    pub(crate) bridge: Option<LinkClass>,
+    pub(crate) nic: Option<LinkClass>,
+    pub(crate) nics: u32,
 }
 
 impl Platform {

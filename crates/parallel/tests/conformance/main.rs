@@ -6,6 +6,7 @@ mod machine;
 mod partition;
 mod reshard;
 mod memory;
+mod planner;
 mod schedules;
 mod tables;
 

@@ -1,0 +1,58 @@
+//! Why there is no plan.
+
+use crate::cluster::ClusterError;
+use crate::cost::CostError;
+use crate::model::ModelError;
+
+/// No plan.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The model description is at fault.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The cluster description is at fault.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A given plan has no price.
+    #[error(transparent)]
+    Cost(#[from] CostError),
+    /// The planner spreads transformers; other networks are simulated.
+    #[error("model `{0}` is no transformer; the planner spreads transformers (recommenders: see the simulator)")]
+    NotTransformer(String),
+    /// Nothing divides.
+    #[error("no plan for `{model}` on {devices} devices with a batch of {batch}: {why}")]
+    NothingDivides {
+        /// Model.
+        model: String,
+        /// Devices.
+        devices: u64,
+        /// Global batch.
+        batch: u32,
+        /// The constraint, and what would satisfy it.
+        why: String,
+    },
+    /// Every plan needs more memory than there is.
+    #[error(
+        "`{model}` does not fit: the leanest plan ({plan}) needs {needed_gib:.1} GiB on a device, {usable_gib:.1} GiB of \
+         {device} are usable, {over_gib:.1} GiB too many; largest part: {part}. Smallest change: {change}"
+    )]
+    Memory {
+        /// Model.
+        model: String,
+        /// The plan that needs least.
+        plan: String,
+        /// What it needs on its fullest device.
+        needed_gib: f64,
+        /// What may be used.
+        usable_gib: f64,
+        /// Device type.
+        device: String,
+        /// By how much it misses.
+        over_gib: f64,
+        /// The largest part of its memory.
+        part: String,
+        /// What would make it fit.
+        change: String,
+    },
+}
