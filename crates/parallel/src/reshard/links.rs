@@ -1,6 +1,8 @@
 //! What moving data costs: latency and bandwidth within a node, between nodes, and of a node's network ports together.
 
 use super::transfers::Transfers;
+use crate::cluster::{Cluster, ClusterError};
+use crate::cost::Platform;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -39,6 +41,34 @@ impl Links {
     pub fn a100() -> Self {
         let within = Link { latency: 5e-6, rate: 300e9 };
         Self { devices_per_node: 8, within, between: Link { latency: 10e-6, rate: 25e9 }, node_rate: 200e9 }
+    }
+
+    /// The links of machine group `index` of a cluster, at the rates that messages of 4 MiB reach.
+    ///
+    /// # Errors
+    /// A group, device type or link class that does not exist.
+    pub fn of(cluster: &Cluster, index: usize) -> Result<Self, ClusterError> {
+        const BYTES: f64 = 4.0 * 1024.0 * 1024.0;
+        let platform = Platform::of(cluster, index)?;
+        let devices = f64::from(platform.node);
+        let inner = platform.hop(1, BYTES);
+        let within = match platform.node {
+            0 | 1 => Link { latency: 0.0, rate: platform.memory_rate / 2.0 },
+            _ => Link { latency: inner.latency_s, rate: inner.bytes_s },
+        };
+        if !platform.has_network() {
+            return Ok(Self {
+                devices_per_node: platform.node as usize,
+                within,
+                between: within,
+                node_rate: within.rate,
+            });
+        }
+        let shared = platform.hop(platform.node, BYTES);
+        let adapters = cluster.machines.get(index).map_or(1.0, |group| f64::from(group.nics.max(1)));
+        let node_rate = shared.bytes_s * devices;
+        let between = Link { latency: shared.latency_s, rate: node_rate / adapters };
+        Ok(Self { devices_per_node: platform.node as usize, within, between, node_rate })
     }
 
     /// Checks that all numbers are finite and positive.

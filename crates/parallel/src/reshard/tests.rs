@@ -142,6 +142,16 @@ fn a_pending_sum_is_reduced_before_it_leaves_its_mesh() {
 }
 
 #[test]
+fn links_come_from_a_cluster() {
+    let links = Links::of(&crate::cluster::Cluster::preset("v100-paddle-64").unwrap(), 0).unwrap();
+    assert_eq!(links.devices_per_node, 8);
+    assert!(links.within.rate > links.between.rate);
+    assert!((links.between.rate / links.node_rate - 1.0).abs() < 1e-12, "one adapter: {links:?}");
+    let cpu = Links::of(&crate::cluster::Cluster::preset("this-cpu").unwrap(), 0).unwrap();
+    assert!(cpu.validate().is_ok(), "{cpu:?}");
+}
+
+#[test]
 fn what_does_not_fit_is_said() {
     let (a, b) = (layout(&[2], &[0, 1], &[Shard(2)]), layout(&[2], &[0, 1], &[Replicate]));
     let error = route(&[4, 4], 2.0, &a, &b, &Links::a100()).unwrap_err().to_string();

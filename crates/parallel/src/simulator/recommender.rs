@@ -272,11 +272,10 @@ impl<'a> Events<'a> {
     fn settle(&mut self) {
         for stage in (0..self.stages.len()).rev() {
             loop {
-                if stage > 0 && self.stages[stage].waiting.len() < self.line.buffer {
-                    if let Some(batch) = self.stages[stage - 1].blocked.pop_front() {
-                        self.stages[stage - 1].idle += 1;
-                        self.stages[stage].waiting.push_back(batch);
-                    }
+                while stage > 0 && self.stages[stage].waiting.len() < self.line.buffer {
+                    let Some(batch) = self.stages[stage - 1].blocked.pop_front() else { break };
+                    self.stages[stage - 1].idle += 1;
+                    self.stages[stage].waiting.push_back(batch);
                 }
                 if self.stages[stage].idle == 0 {
                     break;

@@ -81,18 +81,21 @@ struct Job {
     /// Work left, in seconds at full size.
     left: f64,
     devices: usize,
+    /// Speed on these devices over full speed.
+    rate: f64,
     started: Option<f64>,
     /// Standing until then.
     until: f64,
 }
 
 impl Job {
-    fn speed(&self, scaling: f64) -> f64 {
-        (self.devices as f64 / self.full as f64).powf(scaling)
+    fn take(&mut self, devices: usize, scaling: f64) {
+        self.devices = devices;
+        self.rate = (devices as f64 / self.full as f64).powf(scaling);
     }
 
-    fn end(&self, now: f64, scaling: f64) -> f64 {
-        self.until.max(now) + self.left / self.speed(scaling)
+    fn end(&self, now: f64) -> f64 {
+        self.until.max(now) + self.left / self.rate
     }
 }
 
@@ -102,6 +105,8 @@ struct World<'a> {
     now: f64,
     /// Jobs in the system in order of submission.
     jobs: Vec<Job>,
+    /// No job from here on has devices.
+    tail: usize,
     /// Devices not broken.
     healthy: usize,
     /// Times at which broken devices come back, ascending.
@@ -203,7 +208,7 @@ impl Trace {
             let full = sizes[random.weighted(&weights)].0;
             let least = ((full as f64 * self.least).ceil() as usize).clamp(1, full);
             let left = random.log_normal(self.run, self.spread);
-            jobs.push(Job { submitted: time, full, least, left, devices: 0, started: None, until: 0.0 });
+            jobs.push(Job { submitted: time, full, least, left, devices: 0, rate: 0.0, started: None, until: 0.0 });
         }
     }
 }
@@ -215,6 +220,7 @@ impl<'a> World<'a> {
             policy,
             now: 0.0,
             jobs: Vec::new(),
+            tail: 0,
             healthy: trace.devices,
             repairs: std::collections::VecDeque::new(),
             random: Random::new(trace.seed, "device failures"),
@@ -238,16 +244,14 @@ impl<'a> World<'a> {
     }
 
     fn next_end(&self) -> (f64, usize) {
-        let scaling = self.scaling();
-        let running = self.jobs.iter().enumerate().filter(|(_, job)| job.devices > 0);
-        let ends = running.map(|(i, job)| (job.end(self.now, scaling), i));
+        let running = self.jobs[..self.tail].iter().enumerate().filter(|(_, job)| job.devices > 0);
+        let ends = running.map(|(i, job)| (job.end(self.now), i));
         ends.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::INFINITY, 0))
     }
 
     fn advance(&mut self, to: f64) {
-        let scaling = self.scaling();
-        for job in self.jobs.iter_mut().filter(|job| job.devices > 0) {
-            let worked = (to - job.until.max(self.now)).max(0.0) * job.speed(scaling);
+        for job in self.jobs[..self.tail].iter_mut().filter(|job| job.devices > 0) {
+            let worked = (to - job.until.max(self.now)).max(0.0) * job.rate;
             let worked = worked.min(job.left);
             job.left -= worked;
             self.useful += worked * job.full as f64;
@@ -257,6 +261,7 @@ impl<'a> World<'a> {
 
     fn complete(&mut self, index: usize) {
         let job = self.jobs.remove(index);
+        self.tail -= 1;
         self.useful += job.left * job.full as f64;
         self.completions += self.now - job.submitted;
         self.result.completed += 1;
@@ -268,6 +273,7 @@ impl<'a> World<'a> {
         if place >= self.healthy {
             return;
         }
+        let scaling = self.scaling();
         self.healthy -= 1;
         self.repairs.push_back(self.now + self.trace.repair);
         for job in &mut self.jobs {
@@ -277,15 +283,13 @@ impl<'a> World<'a> {
             }
             self.result.failures += 1;
             if self.policy == Policy::Elastic {
-                job.devices -= 1;
+                let rest = job.devices - 1;
+                job.take(if rest < job.least { 0 } else { rest }, scaling);
                 job.until = self.now + self.trace.resize;
-                if job.devices < job.least {
-                    job.devices = 0;
-                }
             } else {
                 self.useful -= self.trace.rollback * job.full as f64;
                 job.left += self.trace.rollback;
-                job.devices = 0;
+                job.take(0, scaling);
             }
             return;
         }
@@ -300,9 +304,12 @@ impl<'a> World<'a> {
     }
 
     fn gang(&mut self, in_order: bool) {
-        let used: usize = self.jobs.iter().map(|job| job.devices).sum();
+        let used: usize = self.jobs[..self.tail].iter().map(|job| job.devices).sum();
         let mut free = self.healthy.saturating_sub(used);
-        for job in self.jobs.iter_mut().filter(|job| job.devices == 0) {
+        for (i, job) in self.jobs.iter_mut().enumerate().filter(|(_, job)| job.devices == 0) {
+            if free == 0 {
+                break;
+            }
             if job.full > free {
                 if in_order {
                     break;
@@ -310,7 +317,8 @@ impl<'a> World<'a> {
                 continue;
             }
             free -= job.full;
-            job.devices = job.full;
+            job.take(job.full, 1.0);
+            self.tail = self.tail.max(i + 1);
             let again = job.started.is_some();
             let started = *job.started.get_or_insert(self.now);
             job.until = self.now + if again { self.trace.restart } else { 0.0 };
@@ -321,6 +329,7 @@ impl<'a> World<'a> {
     /// Least sizes in order of submission as long as they fit, then the rest up to full size in the same order. A job
     /// shrinks only to let another start, and grows only by a quarter of its full size or to it.
     fn elastic(&mut self) {
+        let scaling = self.scaling();
         let mut left = self.healthy;
         let mut admitted = 0;
         for job in &self.jobs {
@@ -330,7 +339,8 @@ impl<'a> World<'a> {
             left -= job.least;
             admitted += 1;
         }
-        for (i, job) in self.jobs.iter_mut().enumerate() {
+        self.tail = self.tail.max(admitted);
+        for (i, job) in self.jobs[..self.tail].iter_mut().enumerate() {
             let mut target = 0;
             if i < admitted {
                 let extra = left.min(job.full - job.least);
@@ -351,7 +361,7 @@ impl<'a> World<'a> {
                 job.started = Some(self.now);
             }
             job.until = if again { self.now + self.trace.resize } else { self.now };
-            job.devices = target;
+            job.take(target, scaling);
         }
     }
 
