@@ -88,7 +88,8 @@ pub fn fit(measured: &[f64], predict: impl Fn(usize, &Factors) -> Option<f64>) -
     }
     let residuals = |x: &[f64]| {
         let factors = Factors::from_logarithms(x);
-        let rows = measured.iter().enumerate().filter_map(|(row, m)| Some((predict(row, &factors)? / m).ln() / ROW_WIDTH));
+        let rows =
+            measured.iter().enumerate().filter_map(|(row, m)| Some((predict(row, &factors)? / m).ln() / ROW_WIDTH));
         let held = x.iter().zip(PRIOR_WIDTH).map(|(x, width)| x / width);
         rows.chain(held).collect::<Vec<_>>()
     };

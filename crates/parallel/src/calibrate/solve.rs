@@ -68,12 +68,7 @@ fn eliminate(rows: &mut [Vec<f64>]) -> Option<Vec<f64>> {
 }
 
 /// The longest of the halved steps that lowers the sum of squares.
-fn descend(
-    x: &[f64],
-    step: &[f64],
-    now: f64,
-    residuals: &impl Fn(&[f64]) -> Vec<f64>,
-) -> Option<(Vec<f64>, Vec<f64>)> {
+fn descend(x: &[f64], step: &[f64], now: f64, residuals: &impl Fn(&[f64]) -> Vec<f64>) -> Option<(Vec<f64>, Vec<f64>)> {
     let mut scale = 1.0;
     for _ in 0..12 {
         let next: Vec<f64> = x.iter().zip(step).map(|(x, s)| x + scale * s).collect();

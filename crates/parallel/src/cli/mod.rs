@@ -50,3 +50,6 @@ pub enum CliError {
 fn read(path: &str) -> Result<String, CliError> {
     std::fs::read_to_string(path).map_err(|e| CliError::File { path: path.into(), why: e.to_string() })
 }
+
+#[cfg(test)]
+mod tests;

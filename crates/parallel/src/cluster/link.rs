@@ -97,10 +97,7 @@ impl LinkClass {
     fn at(&self, bytes: f64, nominal_gb_s: f64) -> Wire {
         match self.knees.iter().rev().find(|k| bytes >= k.from_bytes) {
             Some(k) => Wire { latency_s: k.latency_us.value * 1e-6, bytes_s: k.gb_s.value * 1e9 },
-            None => Wire {
-                latency_s: self.latency_us.value * 1e-6,
-                bytes_s: nominal_gb_s * self.reached.value * 1e9,
-            },
+            None => Wire { latency_s: self.latency_us.value * 1e-6, bytes_s: nominal_gb_s * self.reached.value * 1e9 },
         }
     }
 }

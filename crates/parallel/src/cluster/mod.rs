@@ -21,3 +21,6 @@ pub use machine::{Cluster, DeviceAt, MachineGroup, Route, Switch};
 pub use parse::{FORMAT, MAX_DEVICES};
 pub use preset::preset_names;
 pub use sourced::{Confidence, Sourced};
+
+#[cfg(test)]
+mod tests;

@@ -241,7 +241,12 @@ fn slowest<'a>(
         let place = || format!("link {} -> {}", link.source_global_id, link.target_global_id);
         if !(link.bandwidth.is_finite() && link.bandwidth > 0.0) {
             let expected = "above 0 GB/s";
-            return Err(ClusterError::OutOfRange { field: "bandwidth", place: place(), value: link.bandwidth, expected });
+            return Err(ClusterError::OutOfRange {
+                field: "bandwidth",
+                place: place(),
+                value: link.bandwidth,
+                expected,
+            });
         }
         serde_json::from_value::<LinkKind>(link.kind.clone().into()).map_err(|_| ClusterError::Unknown {
             what: "link type",

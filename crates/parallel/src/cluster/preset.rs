@@ -38,7 +38,12 @@ impl Cluster {
         let split = name.rsplit_once('-').and_then(|(base, n)| Some((lookup(base)?, n.parse::<u64>().ok()?)));
         let Some((found, devices)) = split else {
             let known = format!("{} (with -N for N devices)", preset_names().join(", "));
-            return Err(ClusterError::Unknown { what: "cluster preset", name: name.into(), place: "presets".into(), known });
+            return Err(ClusterError::Unknown {
+                what: "cluster preset",
+                name: name.into(),
+                place: "presets".into(),
+                known,
+            });
         };
         let mut cluster = Self::from_json(found.2)?.with_devices(devices)?;
         cluster.name = name.into();

@@ -19,7 +19,12 @@ pub fn check(model: &Transformer, plan: &Plan, platform: &Platform, cut: &[u32])
     }
     divides("the inner width", model.ffn(), "the tensor degree", plan.tensor)?;
     divides("the sequence", model.sequence, "the context degree", plan.context)?;
-    divides("the global batch", u64::from(plan.global_batch), "data degree x micro-batch", plan.data * plan.micro_batch)?;
+    divides(
+        "the global batch",
+        u64::from(plan.global_batch),
+        "data degree x micro-batch",
+        plan.data * plan.micro_batch,
+    )?;
     experts(model, plan)?;
     schedule(plan)?;
     layers(model, plan, cut)?;
@@ -63,21 +68,35 @@ fn experts(model: &Transformer, plan: &Plan) -> Result<(), CostError> {
     };
     divides("experts", experts.count, "the expert degree", plan.expert)?;
     divides("the experts' inner width", model.expert_ffn(), "the tensor degree", plan.tensor)?;
-    divides("data degree x context degree", u64::from(plan.data) * u64::from(plan.context), "the expert degree", plan.expert)
+    divides(
+        "data degree x context degree",
+        u64::from(plan.data) * u64::from(plan.context),
+        "the expert degree",
+        plan.expert,
+    )
 }
 
 fn schedule(plan: &Plan) -> Result<(), CostError> {
     let m = u64::from(plan.micro_batches());
     let contradiction = |text: String| Err(CostError::Contradiction(text));
     match plan.schedule {
-        Schedule::Interleaved => divides("the number of micro-batches", m, "the pipeline degree (interleaving)", plan.pipeline)?,
-        Schedule::ZbV if plan.chunks != 2 => return contradiction(format!("zbv runs 2 chunks on a device, not {}", plan.chunks)),
+        Schedule::Interleaved => {
+            divides("the number of micro-batches", m, "the pipeline degree (interleaving)", plan.pipeline)?
+        }
+        Schedule::ZbV if plan.chunks != 2 => {
+            return contradiction(format!("zbv runs 2 chunks on a device, not {}", plan.chunks));
+        }
         Schedule::ZbV => {}
-        _ if plan.chunks != 1 => return contradiction(format!("{} runs 1 chunk on a device, not {}", plan.schedule, plan.chunks)),
+        _ if plan.chunks != 1 => {
+            return contradiction(format!("{} runs 1 chunk on a device, not {}", plan.schedule, plan.chunks));
+        }
         _ => {}
     }
-    if plan.recompute == Recompute::Full && matches!(plan.schedule, Schedule::ZbH1 | Schedule::ZbV) && plan.pipeline > 1 {
-        return contradiction("zero-bubble schedules keep activations until the weight gradient; full recomputation frees them".into());
+    if plan.recompute == Recompute::Full && matches!(plan.schedule, Schedule::ZbH1 | Schedule::ZbV) && plan.pipeline > 1
+    {
+        return contradiction(
+            "zero-bubble schedules keep activations until the weight gradient; full recomputation frees them".into(),
+        );
     }
     if plan.sequence_parallel && plan.tensor == 1 {
         return contradiction("sequence parallelism splits over the tensor group, which has one rank".into());
@@ -90,7 +109,11 @@ fn layers(model: &Transformer, plan: &Plan, cut: &[u32]) -> Result<(), CostError
     let total: u64 = cut.iter().map(|&n| u64::from(n)).sum();
     if cut.len() as u64 != virtual_stages || total != model.layers {
         let what = "layers in the cut";
-        return Err(CostError::Range { what, got: total, expected: format!("{} over {virtual_stages} virtual stages", model.layers) });
+        return Err(CostError::Range {
+            what,
+            got: total,
+            expected: format!("{} over {virtual_stages} virtual stages", model.layers),
+        });
     }
     if cut.contains(&0) {
         let expected = format!("at most the {} layers", model.layers);
@@ -105,7 +128,10 @@ fn devices(plan: &Plan, platform: &Platform) -> Result<(), CostError> {
         return Err(CostError::Range { what: "devices of the plan", got: plan.devices(), expected });
     }
     if plan.devices() > u64::from(platform.node) && !platform.has_network() {
-        return Err(CostError::Contradiction(format!("the plan needs {} devices, but machines have no network", plan.devices())));
+        return Err(CostError::Contradiction(format!(
+            "the plan needs {} devices, but machines have no network",
+            plan.devices()
+        )));
     }
     Ok(())
 }

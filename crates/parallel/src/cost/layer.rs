@@ -166,8 +166,7 @@ impl<'a> LayerShape<'a> {
     fn projections(&self) -> (f64, f64) {
         let (h, kv) = (self.model.hidden as f64, (self.model.kv() * self.model.head_dim()) as f64);
         let t = self.tensor;
-        let matrix =
-            self.linear(self.tokens, (h + 2.0 * kv) / t, h) + self.linear(self.tokens, h, h / t);
+        let matrix = self.linear(self.tokens, (h + 2.0 * kv) / t, h) + self.linear(self.tokens, h, h / t);
         (matrix, self.traffic(HEAD_BYTES * self.tokens * (2.0 * h + 2.0 * kv) / t))
     }
 
@@ -263,11 +262,8 @@ impl<'a> LayerShape<'a> {
     /// The embedding: rows are looked up and summed over the tensor group; gradients are scattered.
     pub(crate) fn embedding(&self) -> PartTime {
         let bytes = self.stream_bytes();
-        let forward = Seconds {
-            memory: self.traffic(2.0 * bytes),
-            tensor: self.tensor_collective(),
-            ..Seconds::default()
-        };
+        let forward =
+            Seconds { memory: self.traffic(2.0 * bytes), tensor: self.tensor_collective(), ..Seconds::default() };
         PartTime { forward, backward: Seconds { tensor: 0.0, ..forward }, ..PartTime::default() }
     }
 

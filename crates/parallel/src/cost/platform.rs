@@ -113,7 +113,8 @@ impl Platform {
             let outer = self.bridge.as_ref().map_or(inner, |b| self.scaled(b.wire(bytes), self.constants.inner));
             return Group { near: f64::from(domain), far: f64::from(size.div_ceil(domain)), inner, outer };
         }
-        let inner = if domain < node { self.bridge.as_ref().map_or(inner, |b| inner.worst(b.wire(bytes))) } else { inner };
+        let inner =
+            if domain < node { self.bridge.as_ref().map_or(inner, |b| inner.worst(b.wire(bytes))) } else { inner };
         Group { near: f64::from(node), far: f64::from(size.div_ceil(node)), inner, outer: self.adapter(bytes) }
     }
 

@@ -207,8 +207,7 @@ fn build(plan: &Plan, stages: &[PartTime], hop: f64, gather: &[f64]) -> Pipeline
     let blocking = if plan.overlap_transfers { 0.0 } else { hop };
     let send = |k: usize| if k < last && crossing(k + 1) { blocking } else { 0.0 };
     let back = |k: usize| if k > 0 && crossing(k) { blocking } else { 0.0 };
-    let backward =
-        |k: usize, s: &PartTime| s.backward.total() + s.recompute.total() + back(k) + gather[k] * 2.0 / 3.0;
+    let backward = |k: usize, s: &PartTime| s.backward.total() + s.recompute.total() + back(k) + gather[k] * 2.0 / 3.0;
     Pipeline {
         schedule: if plan.pipeline == 1 && plan.chunks == 1 { Schedule::GPipe } else { plan.schedule },
         stages: plan.pipeline,
@@ -244,8 +243,7 @@ fn makespan(pipeline: &Pipeline, timing: Timing) -> Result<(usize, f64), CostErr
 fn closed(pipeline: &Pipeline, busiest: f64) -> f64 {
     let n = pipeline.forward.len() as f64;
     let mean = |times: &[f64]| times.iter().sum::<f64>() / n;
-    let (f, b, w) =
-        (mean(&pipeline.forward), mean(&pipeline.backward_input), mean(&pipeline.backward_weight));
+    let (f, b, w) = (mean(&pipeline.forward), mean(&pipeline.backward_input), mean(&pipeline.backward_weight));
     let (p, v, m) = (pipeline.stages, pipeline.chunks, pipeline.micro_batches);
     let even = even_makespan(pipeline.schedule, p, v, m, f, b, w);
     let work = f64::from(m) * f64::from(v) * (f + b + w);
@@ -386,8 +384,7 @@ fn parts(
         parts.memory += m * both.memory;
         parts.recompute += m * s.recompute.compute();
         parts.tensor += m * (both.tensor + s.recompute.tensor);
-        parts.expert_context +=
-            m * (both.expert + both.context + s.recompute.expert + s.recompute.context);
+        parts.expert_context += m * (both.expert + both.context + s.recompute.expert + s.recompute.context);
         parts.launch += m * both.launch;
         parts.data += m * gather[k];
         if !plan.overlap_transfers {

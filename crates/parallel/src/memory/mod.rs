@@ -7,5 +7,5 @@ mod formula;
 mod stage;
 
 pub use formula::{activations_full, activations_none, activations_selective_parallel, in_flight, states_18_bytes};
-pub use stage::{MemoryParts, StageWeights, stage_memory, stage_weights};
 pub(crate) use stage::{Activations, LayerWeights, Load};
+pub use stage::{MemoryParts, StageWeights, stage_memory, stage_weights};

@@ -229,7 +229,8 @@ fn mixed(model: &Transformer, dense: f64, expert: f64) -> f64 {
 fn states(plan: &Plan, w: &StageWeights) -> MemoryParts {
     let all = f64::from(plan.data) * f64::from(plan.context);
     let of_experts = (all / f64::from(plan.expert)).max(1.0);
-    let sharded = |from: u8| if plan.zero >= from { w.dense / all + w.experts / of_experts } else { w.dense + w.experts };
+    let sharded =
+        |from: u8| if plan.zero >= from { w.dense / all + w.experts / of_experts } else { w.dense + w.experts };
     let gathered = if plan.zero == 3 && all > 1.0 { 4.0 * w.largest } else { 0.0 };
     MemoryParts {
         weights: 2.0 * sharded(3),

@@ -36,17 +36,10 @@ pub fn best_cut(layers: u64, stages: &[StageCost], micro_batches: f64) -> Option
     let mut table: Vec<Vec<Vec<Way>>> = vec![vec![Vec::new(); l + 1]];
     table[0][0].push(Way { bound: 0.0, work: 0.0, before: 0, index: 0 });
     for (s, stage) in stages.iter().enumerate() {
-        let room = usize::try_from(stage.room).unwrap_or(usize::MAX);
-        let mut next = vec![Vec::new(); l + 1];
-        for n in s + 1..=l - (p - 1 - s) {
-            for before in n.saturating_sub(room).max(s)..n {
-                let own = (n - before) as f64 * stage.layer + stage.fixed;
-                for (index, way) in table[s][before].iter().enumerate() {
-                    let bound = way.bound.max(way.work + micro_batches * own);
-                    keep(&mut next[n], Way { bound, work: way.work + own, before, index });
-                }
-            }
-        }
+        let most = l - (p - 1 - s);
+        let next = (0..=l)
+            .map(|n| if n > s && n <= most { extend(&table[s], n, s, stage, micro_batches) } else { Vec::new() });
+        let next = next.collect();
         table.push(next);
     }
     let ways = &table[p][l];
@@ -59,6 +52,21 @@ pub fn best_cut(layers: u64, stages: &[StageCost], micro_batches: f64) -> Option
         (left, index) = (way.before, way.index);
     }
     Some(cut)
+}
+
+/// Ways to place `n` layers on the stages up to `stage`, the `s`-th, from the ways of the stages before it.
+fn extend(before: &[Vec<Way>], n: usize, s: usize, stage: &StageCost, micro_batches: f64) -> Vec<Way> {
+    let room = usize::try_from(stage.room).unwrap_or(usize::MAX);
+    let least = n.saturating_sub(room).max(s);
+    let mut ways = Vec::new();
+    for (placed, list) in before.iter().enumerate().take(n).skip(least) {
+        let own = (n - placed) as f64 * stage.layer + stage.fixed;
+        for (index, way) in list.iter().enumerate() {
+            let bound = way.bound.max(way.work + micro_batches * own);
+            keep(&mut ways, Way { bound, work: way.work + own, before: placed, index });
+        }
+    }
+    ways
 }
 
 /// Adds a way unless another is as good in both; drops those it beats.

@@ -33,26 +33,31 @@ pub enum PlanError {
         why: String,
     },
     /// Every plan needs more memory than there is.
-    #[error(
-        "`{model}` does not fit: the leanest plan ({plan}) needs {needed_gib:.1} GiB on a device, {usable_gib:.1} GiB of \
-         {device} are usable, {over_gib:.1} GiB too many; largest part: {part}. Smallest change: {change}"
-    )]
-    Memory {
-        /// Model.
-        model: String,
-        /// The plan that needs least.
-        plan: String,
-        /// What it needs on its fullest device.
-        needed_gib: f64,
-        /// What may be used.
-        usable_gib: f64,
-        /// Device type.
-        device: String,
-        /// By how much it misses.
-        over_gib: f64,
-        /// The largest part of its memory.
-        part: String,
-        /// What would make it fit.
-        change: String,
-    },
+    #[error(transparent)]
+    Memory(#[from] Box<Misfit>),
+}
+
+/// By how much a model misses, and the smallest change that would make it fit.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "`{model}` does not fit: the leanest plan ({plan}) needs {needed_gib:.1} GiB on a device, {usable_gib:.1} GiB of \
+     {device} are usable, {over_gib:.1} GiB too many; largest part: {part}. Smallest change: {change}"
+)]
+pub struct Misfit {
+    /// Model.
+    pub model: String,
+    /// The plan that needs least.
+    pub plan: String,
+    /// What it needs on its fullest device.
+    pub needed_gib: f64,
+    /// What may be used.
+    pub usable_gib: f64,
+    /// Device type.
+    pub device: String,
+    /// By how much it misses.
+    pub over_gib: f64,
+    /// The largest part of its memory.
+    pub part: String,
+    /// What would make it fit.
+    pub change: String,
 }

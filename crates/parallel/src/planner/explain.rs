@@ -91,11 +91,7 @@ pub(super) fn binding(scored: &Scored, prediction: &Prediction) -> String {
 }
 
 /// Reaction of the step to each constant, the plan and its cut held.
-pub(super) fn sensitivity(
-    model: &Transformer,
-    platforms: &[&Platform],
-    best: &Priced,
-) -> Vec<Sensitivity> {
+pub(super) fn sensitivity(model: &Transformer, platforms: &[&Platform], best: &Priced) -> Vec<Sensitivity> {
     let Some(first) = platforms.first() else { return Vec::new() };
     let c = first.constants;
     let step = |change: &dyn Fn(&Platform) -> Platform| {

@@ -18,7 +18,7 @@ mod text;
 
 pub use answer::{Alternative, Answer, Search, Sensitivity};
 pub use cut::{StageCost, all_cuts, best_cut};
-pub use error::PlanError;
+pub use error::{Misfit, PlanError};
 pub use placement::{Placement, Traffic, place};
 pub use space::Limits;
 
@@ -46,6 +46,16 @@ pub fn plan(model: &ModelSpec, cluster: &Cluster, limits: &Limits) -> Result<Ans
         [one] => plan_alike(model, shape, cluster, one, limits),
         _ => plan_mixed(model, shape, cluster, &groups, limits),
     }
+}
+
+/// Prices every plan of the space on the first machine group without replaying any; how many there are. For measuring.
+///
+/// # Errors
+/// A description at fault or a network that is no transformer.
+pub fn score_space(model: &ModelSpec, cluster: &Cluster, limits: &Limits) -> Result<u64, PlanError> {
+    let shape = model.transformer().ok_or_else(|| PlanError::NotTransformer(model.name.clone()))?;
+    let platform = Platform::of(cluster, 0)?;
+    Ok(search::score_all(shape, &platform, limits, platform.devices).examined)
 }
 
 /// Platforms by device type; machine groups of the same type and links count as one.
@@ -141,13 +151,11 @@ fn answer(
     binding: String,
     alternatives: Vec<Alternative>,
 ) -> Result<Answer, PlanError> {
-    let peak: f64 = (0..best.plan.pipeline as usize)
-        .map(|d| platforms[d.min(platforms.len() - 1)].peak)
-        .sum::<f64>()
+    let peak: f64 = (0..best.plan.pipeline as usize).map(|d| platforms[d.min(platforms.len() - 1)].peak).sum::<f64>()
         * (best.plan.devices() / u64::from(best.plan.pipeline)) as f64;
     let flops = 3.0 * shape.forward_flops(f64::from(limits.global_batch));
-    let place = (best.plan.devices() <= PLACED)
-        .then(|| placement::place(cluster, &Traffic::of(shape, &best.plan, &best.cut)));
+    let place =
+        (best.plan.devices() <= PLACED).then(|| placement::place(cluster, &Traffic::of(shape, &best.plan, &best.cut)));
     Ok(Answer {
         model: model.name.clone(),
         params: model.params()?,
@@ -173,11 +181,21 @@ fn answer(
 fn nothing_divides(model: &ModelSpec, shape: &Transformer, platform: &Platform, limits: &Limits) -> PlanError {
     let (devices, batch) = (platform.devices, limits.global_batch);
     let nearest = (1..=devices).rev().find(|&n| {
-        search::score_all(shape, platform, &Limits { zero: vec![3], recompute: limits.recompute[..1].to_vec(), ..limits.clone() }, n).examined > 0
+        search::score_all(
+            shape,
+            platform,
+            &Limits { zero: vec![3], recompute: limits.recompute[..1].to_vec(), ..limits.clone() },
+            n,
+        )
+        .examined
+            > 0
     });
     let heads = shape.heads;
     let why = match nearest {
-        Some(n) => format!("no product of degrees that divide {heads} heads, {} layers and the batch gives {devices}; {n} devices work", shape.layers),
+        Some(n) => format!(
+            "no product of degrees that divide {heads} heads, {} layers and the batch gives {devices}; {n} devices work",
+            shape.layers
+        ),
         None => format!("the batch {batch} does not divide over any number of devices allowed"),
     };
     PlanError::NothingDivides { model: model.name.clone(), devices, batch, why }
@@ -203,12 +221,16 @@ fn does_not_fit(
         let wider = Platform { devices, ..platform.clone() };
         wider.has_network() && !search::score_all(shape, &wider, limits, devices).feasible.is_empty()
     };
-    let memory = format!("{:.1} GiB of memory a device instead of {:.1}", needed / limits.usable_memory / GIB, platform.memory / GIB);
+    let memory = format!(
+        "{:.1} GiB of memory a device instead of {:.1}",
+        needed / limits.usable_memory / GIB,
+        platform.memory / GIB
+    );
     let change = match MORE.iter().find(fits) {
         Some(n) => format!("{} such devices instead of {}, or {memory}", platform.devices * n, platform.devices),
         None => memory,
     };
-    PlanError::Memory {
+    PlanError::Memory(Box::new(Misfit {
         model: model.name.clone(),
         plan: lean.plan.to_string(),
         needed_gib: needed / GIB,
@@ -217,5 +239,5 @@ fn does_not_fit(
         over_gib: lean.score.over / GIB,
         part: format!("{part} {:.1} GiB", bytes / GIB),
         change,
-    }
+    }))
 }

@@ -33,8 +33,13 @@ impl Answer {
                 path(&mut out, spans, work, &window, scale, y);
             }
         }
-        let end = format!("{note}step without tail {:.4} s, bubble {:.1} %; ", timeline.makespan, 100.0 * timeline.bubble_fraction());
-        let legend = format!("{end}green forward, blue gradients, light blue input gradient, orange weight gradient, grey idle");
+        let end = format!(
+            "{note}step without tail {:.4} s, bubble {:.1} %; ",
+            timeline.makespan,
+            100.0 * timeline.bubble_fraction()
+        );
+        let legend =
+            format!("{end}green forward, blue gradients, light blue input gradient, orange weight gradient, grey idle");
         label(&mut out, 4.0, rows * ROW + 40.0, &legend);
         out.push_str("</svg>\n");
         Ok(out)

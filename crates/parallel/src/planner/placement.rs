@@ -37,12 +37,36 @@ impl Placement {
 #[derive(Clone, Debug, Default)]
 pub struct Traffic {
     edges: Vec<Vec<(u32, f64)>>,
+    grid: Option<Grid>,
+}
+
+/// The traffic of a plan is a grid: cliques of `clique` ranks, crossed by rings and paths. Bytes of one edge of each kind.
+#[derive(Clone, Copy, Debug)]
+struct Grid {
+    clique: usize,
+    pair: f64,
+    ring: f64,
+    path: f64,
+}
+
+impl Grid {
+    /// Most bytes per rank inside a set of at most `size` ranks. A set with q ranks of one clique has q of every ring and
+    /// path it touches at least, so `size` ranks join over at most `size - q` ring edges and as many path edges, and over
+    /// at most `size (q-1)/2` clique edges.
+    fn inside(&self, size: usize) -> f64 {
+        let of = |d: usize, q: usize| {
+            let (d, q) = (d as f64, q as f64);
+            ((q - 1.0) / 2.0 * d * self.pair + (d - q) * (self.ring + self.path)) / d
+        };
+        let sets = (1..=size.min(4096)).flat_map(|d| (1..=self.clique.min(d)).map(move |q| (d, q)));
+        sets.map(|(d, q)| of(d, q)).fold(0.0, f64::max)
+    }
 }
 
 impl Traffic {
     /// No traffic among `ranks` ranks.
     pub fn new(ranks: usize) -> Self {
-        Self { edges: vec![Vec::new(); ranks] }
+        Self { edges: vec![Vec::new(); ranks], grid: None }
     }
 
     /// Adds `bytes` between `a` and `b`.
@@ -79,6 +103,7 @@ impl Traffic {
                 traffic.add(rank, rank + t * replicas, hop);
             }
         }
+        traffic.grid = Some(Grid { clique: t, pair, ring: gradients, path: hop });
         traffic
     }
 }
@@ -184,7 +209,23 @@ fn lower_bound(traffic: &Traffic, sites: &Sites) -> f64 {
         };
         weights.iter().enumerate().map(|(k, w)| w * sites.seconds[level(k)]).sum::<f64>()
     };
-    traffic.edges.iter().map(of).sum::<f64>() / 2.0
+    let by_rank = traffic.edges.iter().map(of).sum::<f64>() / 2.0;
+    by_rank.max(traffic.grid.map_or(0.0, |grid| grid_bound(traffic, &grid, sites)))
+}
+
+/// All bytes, as many of them on the cheap links as domains, machines and switches of their sizes can hold. A ring of two
+/// ranks is one edge of a kind of its own and stays within the same count.
+fn grid_bound(traffic: &Traffic, grid: &Grid, sites: &Sites) -> f64 {
+    let all = traffic.edges.iter().flatten().map(|e| e.1).sum::<f64>() / 2.0;
+    let ranks = traffic.edges.len() as f64;
+    let (mut held, mut bound) = (0.0f64, 0.0);
+    for (level, size) in sites.sizes().into_iter().enumerate() {
+        let inside =
+            if size >= traffic.edges.len() { all } else { (ranks * grid.inside(size)).clamp(held, all.max(held)) };
+        bound += (inside - held) * sites.seconds[level];
+        held = inside;
+    }
+    bound + (all - held).max(0.0) * sites.seconds[3]
 }
 
 /// Splits the devices at the boundary of machines (or domains) next to the middle and the ranks with as little traffic as
@@ -221,7 +262,11 @@ fn grow(traffic: &Traffic, ranks: &[u32], size: usize) -> Vec<u32> {
     while taken.len() < size {
         let next = loop {
             match heap.pop() {
-                Some((strength, std::cmp::Reverse(r))) if open.contains(&r) && strength == pull[r as usize].to_bits() => break Some(r),
+                Some((strength, std::cmp::Reverse(r)))
+                    if open.contains(&r) && strength == pull[r as usize].to_bits() =>
+                {
+                    break Some(r);
+                }
                 Some(_) => {}
                 None => break open.first().copied(),
             }

@@ -153,7 +153,8 @@ impl<'a> Prepared<'a> {
     fn least_tail(&self, plan: &Plan) -> f64 {
         let share = self.model.layers as f64 / f64::from(plan.pipeline);
         let weights = self.weights.layers(share, share * self.experts);
-        let tail = Tail::of(plan, self.platform, weights.dense, weights.experts, f64::INFINITY, self.model.layers as f64);
+        let tail =
+            Tail::of(plan, self.platform, weights.dense, weights.experts, f64::INFINITY, self.model.layers as f64);
         tail.data + tail.optimizer
     }
 
@@ -266,7 +267,7 @@ impl Even {
     fn transfers(&self, d: u32) -> f64 {
         let (p, v) = (self.pipeline, self.chunks);
         if self.vee {
-            return if d == 0 { 2.0 } else if d + 1 == p { 2.0 } else { 4.0 };
+            return if d == 0 || d + 1 == p { 2.0 } else { 4.0 };
         }
         let all = 2.0 * f64::from(v);
         all - f64::from(u32::from(d == 0)) - f64::from(u32::from(d + 1 == p))

@@ -16,7 +16,7 @@ const ALL_CUTS: usize = 400;
 /// Plans replayed before the bound decides.
 const FIRST: usize = 24;
 /// Operations replayed at most.
-const OPERATIONS: u64 = 12_000_000;
+const OPERATIONS: u64 = 4_000_000;
 
 /// A scored plan.
 #[derive(Clone, Copy, Debug)]
@@ -203,9 +203,9 @@ fn operations(plan: &Plan) -> u64 {
 
 fn take(best: &mut Option<Priced>, new: Option<Priced>) {
     let Some(new) = new else { return };
-    let better = best.as_ref().is_none_or(|b| {
-        (new.prediction.step_s, &new.plan, &new.cut) < (b.prediction.step_s, &b.plan, &b.cut)
-    });
+    let better = best
+        .as_ref()
+        .is_none_or(|b| (new.prediction.step_s, &new.plan, &new.cut) < (b.prediction.step_s, &b.plan, &b.cut));
     if better {
         *best = Some(new);
     }

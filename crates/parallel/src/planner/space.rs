@@ -123,7 +123,9 @@ fn contexts(model: &Transformer, limits: &Limits, devices: u64) -> Vec<u32> {
         *c == 1 || (model.sequence >= limits.context_from && model.sequence / u64::from(*c) >= limits.context_from / 8)
     };
     let powers = (0..10).map(|i| 1u32 << i);
-    powers.filter(|c| model.sequence.is_multiple_of(u64::from(*c)) && devices.is_multiple_of(u64::from(*c)) && long(c)).collect()
+    powers
+        .filter(|c| model.sequence.is_multiple_of(u64::from(*c)) && devices.is_multiple_of(u64::from(*c)) && long(c))
+        .collect()
 }
 
 fn experts(model: &Transformer, devices: u64) -> Vec<u32> {

@@ -66,7 +66,11 @@ impl Answer {
         writeln!(out, "  {}", list.join(", "))?;
         writeln!(out, "  layers of the stages: {}", runs(&self.cut))?;
         let s = &self.search;
-        let proof = if s.gap <= 1e-9 { "proved best in the space".into() } else { format!("at most {:.1} % above the best in the space", 100.0 * s.gap) };
+        let proof = if s.gap <= 1e-9 {
+            "proved best in the space".into()
+        } else {
+            format!("at most {:.1} % above the best in the space", 100.0 * s.gap)
+        };
         writeln!(out, "  {} plans examined, {} fit, {} replayed: {proof}", s.examined, s.feasible, s.replayed)
     }
 
@@ -133,5 +137,8 @@ fn runs(cut: &[u32]) -> String {
             _ => list.push((1, n)),
         }
     }
-    list.iter().map(|(times, n)| if *times > 1 { format!("{times} x {n}") } else { n.to_string() }).collect::<Vec<_>>().join(", ")
+    list.iter()
+        .map(|(times, n)| if *times > 1 { format!("{times} x {n}") } else { n.to_string() })
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -128,11 +128,15 @@ impl Pipeline {
     pub fn check(&self) -> Result<(), ScheduleError> {
         let (p, v, m) = (self.stages, self.chunks, self.micro_batches);
         if p == 0 || v == 0 || m == 0 {
-            return Err(ScheduleError::Shape(format!("{p} stages, {v} chunks, {m} micro-batches: all must be positive")));
+            return Err(ScheduleError::Shape(format!(
+                "{p} stages, {v} chunks, {m} micro-batches: all must be positive"
+            )));
         }
         let operations = 3 * u64::from(p) * u64::from(v) * u64::from(m);
         if operations > MAX_OPERATIONS {
-            return Err(ScheduleError::Shape(format!("{operations} operations; at most {MAX_OPERATIONS} are replayed")));
+            return Err(ScheduleError::Shape(format!(
+                "{operations} operations; at most {MAX_OPERATIONS} are replayed"
+            )));
         }
         let chunks = match self.schedule {
             Schedule::Interleaved => v,

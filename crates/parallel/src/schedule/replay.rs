@@ -47,7 +47,11 @@ struct Ready {
 impl Ready {
     fn new(stages: u32, micro_batches: u32) -> Self {
         let n = stages as usize * micro_batches as usize;
-        Self { micro_batches: micro_batches as usize, forward: vec![f64::INFINITY; n], gradient: vec![f64::INFINITY; n] }
+        Self {
+            micro_batches: micro_batches as usize,
+            forward: vec![f64::INFINITY; n],
+            gradient: vec![f64::INFINITY; n],
+        }
     }
 
     fn at(&self, stage: u32, micro: u32) -> usize {
@@ -57,7 +61,8 @@ impl Ready {
     /// Earliest moment all inputs of `o` are there; infinite while one is not computed.
     fn inputs(&self, pipeline: &Pipeline, o: Operation) -> f64 {
         let here = self.at(o.stage, o.micro);
-        let moved = |from: u32| if pipeline.device_of(from) == pipeline.device_of(o.stage) { 0.0 } else { pipeline.transfer };
+        let moved =
+            |from: u32| if pipeline.device_of(from) == pipeline.device_of(o.stage) { 0.0 } else { pipeline.transfer };
         match o.work {
             Work::F if o.stage == 0 => 0.0,
             Work::F => self.forward[self.at(o.stage - 1, o.micro)] + moved(o.stage - 1),

@@ -2,6 +2,9 @@
 
 use super::{Operation, Pipeline, ScheduleError, Work};
 
+/// When an operation could start, its rank among works, its device, and the operation.
+type Offer = ((f64, usize, usize), Operation);
+
 /// State of the greedy construction.
 struct Greedy<'a> {
     pipeline: &'a Pipeline,
@@ -10,6 +13,8 @@ struct Greedy<'a> {
     forward: Vec<Vec<f64>>,
     gradient: Vec<Vec<f64>>,
     free: Vec<f64>,
+    /// What each device would do next; `None` while it waits.
+    offers: Vec<Option<Offer>>,
     lists: Vec<Vec<Operation>>,
 }
 
@@ -24,8 +29,10 @@ pub(super) fn order(pipeline: &Pipeline) -> Result<Vec<Vec<Operation>>, Schedule
         forward: blank.clone(),
         gradient: blank,
         free: vec![0.0; p],
+        offers: vec![None; p],
         lists: vec![Vec::with_capacity(6 * m); p],
     };
+    (0..p).for_each(|device| greedy.offers[device] = greedy.offer(device));
     for _ in 0..3 * n * m {
         greedy.step()?;
     }
@@ -37,23 +44,35 @@ const WORKS: [Work; 3] = [Work::B, Work::F, Work::W];
 impl Greedy<'_> {
     /// Places the operation that can start first; ties go to gradients, then forwards, then the lower device.
     fn step(&mut self) -> Result<(), ScheduleError> {
-        let mut best: Option<((f64, usize, usize), Operation)> = None;
-        for device in 0..self.free.len() {
-            for (rank, &work) in WORKS.iter().enumerate() {
-                for stage in self.stages_of(device) {
-                    let Some(ready) = self.ready(work, rank, stage) else { continue };
-                    let key = (ready.max(self.free[device]), rank, device);
-                    if best.as_ref().is_none_or(|(k, _)| key < *k) {
-                        best = Some((key, Operation { work, stage, micro: self.next[rank][stage as usize] }));
-                    }
-                }
-            }
-        }
-        let Some(((start, rank, device), o)) = best else {
+        let first =
+            self.offers.iter().flatten().min_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
+        let Some(&((start, rank, device), o)) = first else {
             return Err(ScheduleError::Deadlock { device: 0, position: self.lists[0].len() });
         };
         self.place(start, rank, device, o);
+        // Only this device and those of the neighbouring stages can see the result.
+        self.offers[device] = self.offer(device);
+        let last = self.pipeline.virtual_stages() - 1;
+        for neighbour in [o.stage.saturating_sub(1), (o.stage + 1).min(last)] {
+            let other = self.pipeline.device_of(neighbour) as usize;
+            self.offers[other] = self.offer(other);
+        }
         Ok(())
+    }
+
+    /// The operation `device` would start first.
+    fn offer(&self, device: usize) -> Option<Offer> {
+        let mut best: Option<Offer> = None;
+        for (rank, &work) in WORKS.iter().enumerate() {
+            for stage in self.stages_of(device) {
+                let Some(ready) = self.ready(work, rank, stage) else { continue };
+                let key = (ready.max(self.free[device]), rank, device);
+                if best.as_ref().is_none_or(|(k, _)| key < *k) {
+                    best = Some((key, Operation { work, stage, micro: self.next[rank][stage as usize] }));
+                }
+            }
+        }
+        best
     }
 
     /// The upward chunk first: its gradients are due first.
@@ -77,7 +96,9 @@ impl Greedy<'_> {
     fn ready(&self, work: Work, rank: usize, stage: u32) -> Option<f64> {
         let (k, j) = (stage as usize, self.next[rank][stage as usize] as usize);
         let last = self.pipeline.virtual_stages() - 1;
-        let moved = |a: u32| if self.pipeline.device_of(a) == self.pipeline.device_of(stage) { 0.0 } else { self.pipeline.transfer };
+        let moved = |a: u32| {
+            if self.pipeline.device_of(a) == self.pipeline.device_of(stage) { 0.0 } else { self.pipeline.transfer }
+        };
         match work {
             Work::F => {
                 let kept = self.next[1][k] - self.next[2][k];

@@ -91,7 +91,7 @@ pub fn step_of(case: &Case, constants: &Constants) -> Result<(Plan, f64), String
             }
         }
     }
-    best.map(|(_, step, plan)| (plan.clone(), step)).ok_or(why)
+    best.map(|(_, step, plan)| (*plan, step)).ok_or(why)
 }
 
 /// The first quantity of a case that follows from its own step time.

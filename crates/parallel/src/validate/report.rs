@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use super::Base;
 use super::quantity::predicted;
 use super::{Row, step_of};
-use super::Base;
 use crate::calibrate::Factors;
 
 /// One row's outcome.
@@ -126,7 +126,8 @@ impl Report {
 
     /// The report as text.
     pub fn to_text(&self) -> String {
-        let mut out = format!("{:<22} {:<16} {:>10} {:>10} {:>8}  plan\n", "row", "quantity", "measured", "predicted", "error");
+        let mut out =
+            format!("{:<22} {:<16} {:>10} {:>10} {:>8}  plan\n", "row", "quantity", "measured", "predicted", "error");
         for r in &self.residuals {
             out.push_str(&line(r));
         }

@@ -90,7 +90,7 @@ pub fn read(row: &Value) -> Result<Case, String> {
     let cluster = Cluster::preset(hardware).and_then(|c| c.with_devices(devices)).map_err(|e| e.to_string())?;
     let platform = Platform::of(&cluster, 0).map_err(|e| e.to_string())?;
     let plans = plans(&mut fields, hardware)?;
-    for plan in plans.iter().filter(|p| p.devices() != devices) {
+    if let Some(plan) = plans.iter().find(|p| p.devices() != devices) {
         return Err(format!("degrees multiply to {}, the row states {devices} devices", plan.devices()));
     }
     Ok(Case { model, plans, platform, measured: measured(row), assumed: fields.assumed })
@@ -185,7 +185,7 @@ fn plans(fields: &mut Fields<'_>, hardware: &str) -> Result<Vec<Plan>, String> {
     };
     plan.sequence_parallel &= plan.tensor > 1;
     let sizes = micro_batches(fields, &plan)?;
-    Ok(sizes.into_iter().map(|micro_batch| Plan { micro_batch, ..plan.clone() }).collect())
+    Ok(sizes.into_iter().map(|micro_batch| Plan { micro_batch, ..plan }).collect())
 }
 
 /// The micro-batch, or every one the row suggests to try that divides the batch.

@@ -5,7 +5,8 @@ use chandlery_parallel::validate::{Report, Row, Summary, leave_one_out, rows, va
 
 /// All tables of the folder: text, rows and report.
 fn tables() -> Vec<(String, Report)> {
-    let form = |d: &serde_json::Value| d.get("rows").and_then(|r| r.get(0)).is_some_and(|r| r.get("measured").is_some());
+    let form =
+        |d: &serde_json::Value| d.get("rows").and_then(|r| r.get(0)).is_some_and(|r| r.get("measured").is_some());
     let found: Vec<_> = super::documents().into_iter().filter(|(_, d)| form(d)).collect();
     assert!(!found.is_empty(), "no table of measurements; is CHANDLERY_VECTORS right?");
     let report = |d: serde_json::Value| {
@@ -25,7 +26,6 @@ fn summaries(table: &str, keep: impl Fn(&str) -> bool) -> Vec<Summary> {
 
 fn gate(table: &str, mean: f64, max: f64, keep: impl Fn(&str) -> bool) {
     for s in summaries(table, keep) {
-        println!("{s:?}");
         assert!(s.mean <= mean && s.max <= max, "table {table}: {s:?}, gate {mean} % mean, {max} % max");
     }
 }
