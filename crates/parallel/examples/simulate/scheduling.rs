@@ -88,10 +88,27 @@ fn loads(report: &mut Report) -> Result<(), Box<dyn Error>> {
         "scheduling-efficiency",
         &chart("Useful over available device-hours, 1,024 devices", "offered load", "efficiency, %", lines),
     )?;
-    let gains = vec![Series::line("over gang in order", in_order), Series::line("over gang first fit", first_fit)];
+    let whole = Trace { largest: 1.0, ..trace() };
+    let even = Trace { skew: 0.0, ..trace() };
+    let gains = vec![
+        Series::line("over gang in order", in_order),
+        Series::line("over gang first fit", first_fit),
+        Series::line("jobs up to all: over first fit", gain(&whole, Policy::GangFirstFit)?),
+        Series::line("many large jobs: over in order", gain(&even, Policy::GangInOrder)?),
+    ];
     let mut figure = chart("What elastic scheduling gains in efficiency", "offered load", "gain, %", gains);
     figure.levels = vec![(33.91, "published 33.91 %".into())];
     Ok(report.figure("scheduling-gain", &figure)?)
+}
+
+/// Gain of elastic over `rival` in efficiency, %, against the load.
+fn gain(case: &Trace, rival: Policy) -> Result<Vec<(f64, f64)>, Box<dyn Error>> {
+    let mut points = Vec::new();
+    for load in [0.3, 0.5, 0.7, 0.9, 1.0, 1.2, 1.5] {
+        let t = Trace { load, ..*case };
+        points.push((load, 100.0 * (mean(&t, Policy::Elastic)?[0] / mean(&t, rival)?[0] - 1.0)));
+    }
+    Ok(points)
 }
 
 /// Mean time from submission to completion of the jobs that complete within the window.

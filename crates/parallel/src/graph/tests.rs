@@ -1,5 +1,6 @@
 use super::*;
 use crate::model::{ModelSpec, preset_names};
+use proptest::prelude::*;
 
 #[test]
 fn every_preset_is_captured_with_exactly_its_parameters() {
@@ -118,5 +119,34 @@ fn cutting_a_hole_leaves_disjoint_boxes_of_the_rest() {
     for (i, a) in rest.iter().enumerate() {
         assert!(a.intersect(&hole).is_none());
         assert!(rest[i + 1..].iter().all(|b| a.intersect(b).is_none()));
+    }
+}
+
+proptest! {
+    /// Any edit of a graph file is read or refused, never a panic; what is read can be completed.
+    #[test]
+    fn damaged_graphs_are_refused_or_can_be_completed(
+        at in any::<prop::sample::Index>(),
+        length in 0usize..8,
+        put in "[-0-9a-z,:\\[\\]{}\"]{0,8}",
+    ) {
+        let start = at.index(SMALL.len());
+        let end = (start + length).min(SMALL.len());
+        let damaged = format!("{}{put}{}", &SMALL[..start], &SMALL[end..]);
+        if let Ok(file) = AnnotatedGraph::parse(&damaged, "fuzz") {
+            prop_assert!(crate::completion::complete(&file).is_ok());
+        }
+    }
+
+    /// Every shape that a file can hold is refused with an error or has a finite cost.
+    #[test]
+    fn extreme_shapes_never_overflow(a in any::<u64>(), b in any::<u64>(), c in any::<u64>()) {
+        let text = format!(
+            r#"{{"mesh": [2], "tensors": {{"x": {{"shape": [{a}, {b}]}}, "w": {{"shape": [{b}, {c}]}}, "y": {{"shape": [{a}, {c}]}}}},
+            "ops": [{{"name": "m", "type": "matmul", "inputs": ["x", "w"], "outputs": ["y"]}}]}}"#
+        );
+        if let Ok(file) = AnnotatedGraph::parse(&text, "extreme") {
+            prop_assert!(file.graph.totals().product_flops.is_finite());
+        }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 
 fn edit(text: &str, from: &str, to: &str) -> Result<ModelSpec, ModelError> {
     assert!(text.contains(from));
@@ -126,4 +127,25 @@ fn a_recommender_counts_tables_and_perceptrons() {
     assert_eq!(m.sparse_params("dlrm").unwrap(), 33_762_577 * 16);
     assert_eq!(m.interaction_width(), 27 * 26 / 2 + 16);
     assert!(m.lookup_bytes(2.0, 4.0) == 2.0 * 26.0 * 16.0 * 4.0);
+}
+
+proptest! {
+    /// Any edit of a description is read or refused, never a panic; what is read survives its own checks.
+    #[test]
+    fn damaged_descriptions_are_refused_or_valid(
+        preset in 0..preset_names().len(),
+        at in any::<prop::sample::Index>(),
+        length in 0usize..12,
+        put in "[ -~]{0,12}",
+    ) {
+        let text = ModelSpec::preset(preset_names()[preset]).unwrap().to_toml().unwrap();
+        let start = at.index(text.len());
+        let end = (start + length).min(text.len());
+        let damaged = format!("{}{put}{}", &text[..start], &text[end..]);
+        if let Ok(spec) = ModelSpec::parse(&damaged, "fuzz") {
+            prop_assert!(spec.validate().is_ok());
+            prop_assert!(spec.params().is_ok());
+            prop_assert!(spec.forward_flops(1.0).is_finite());
+        }
+    }
 }

@@ -123,3 +123,14 @@ fn a_target_that_does_not_fit_is_an_error() {
         assert!(error.contains(says), "{error}");
     }
 }
+
+#[test]
+fn gpt_175b_is_partitioned_over_a_thousand_ranks() {
+    let input = megatron("gpt-175b", 96, 128, &[128, 8]);
+    let split = on_one_mesh(&input);
+    let program = split.program(&input.graph, 1023, 8).unwrap();
+    let collectives = program.instructions.iter().filter(|i| matches!(i, Instruction::Collective { .. })).count();
+    assert_eq!(collectives, 2 * 96);
+    let share = program.flops() / input.graph.operators().iter().map(|o| input.graph.flops(o)).sum::<f64>();
+    assert!(share > 1.0 / 1024.0 && share < 1.1 / 1024.0 * 1.2, "{share}");
+}

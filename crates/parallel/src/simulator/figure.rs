@@ -130,9 +130,9 @@ impl Chart {
             writeln!(
                 svg,
                 "<line x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#777\" \
-                 stroke-dasharray=\"6 4\"/><text x=\"{}\" y=\"{:.1}\" fill=\"#555\" text-anchor=\"end\">{}</text>",
-                RIGHT - 6.0,
-                at - 4.0,
+                 stroke-dasharray=\"6 4\"/><text x=\"{}\" y=\"{:.1}\" fill=\"#555\">{}</text>",
+                LEFT + 6.0,
+                at + 14.0,
                 escape(name)
             )?;
         }

@@ -2,6 +2,7 @@
 //! `plan/`), else in `fixtures/golden/plan`.
 
 mod completion;
+mod howto;
 mod machine;
 mod partition;
 mod reshard;
