@@ -19,6 +19,7 @@ mod table;
 #[cfg(test)]
 mod demo;
 
+#[allow(unused_imports, reason = "one vocabulary for all recipes")]
 pub use poem::{Chip, Layout, Poem};
 pub use section::{Figure, Section};
 pub use table::{Cell, Table};

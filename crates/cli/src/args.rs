@@ -1,0 +1,116 @@
+//! What can be typed.
+
+use clap::{Args as Group, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Trains, evaluates and uses the recipes of Chandlery.
+#[derive(Debug, Parser)]
+#[command(name = "chandlery", version, arg_required_else_help = true)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a recipe: poet, poet-base, smoke
+    Train(Train),
+    /// Evaluate a finished run again
+    Eval(Eval),
+    /// Write with a trained model
+    Generate(Generate),
+    /// Make data
+    #[command(subcommand)]
+    Data(Data),
+}
+
+/// `train`.
+#[derive(Debug, Group)]
+pub struct Train {
+    /// Preset to start from
+    pub preset: String,
+    /// Change a setting, for example fit.steps=200 (repeatable)
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// Run directory [default: runs/PRESET]
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// Go on with an interrupted run
+    #[arg(long)]
+    pub resume: bool,
+    /// Resume although settings or data differ
+    #[arg(long)]
+    pub accept_changes: bool,
+}
+
+/// `eval`.
+#[derive(Debug, Group)]
+pub struct Eval {
+    /// Run directory
+    #[arg(default_value = "runs/poet")]
+    pub run: PathBuf,
+    /// Requests per attribute [default: the run's own]
+    #[arg(long)]
+    pub requests: Option<usize>,
+    /// Guidance [default: the run's own]
+    #[arg(long)]
+    pub guidance: Option<f64>,
+}
+
+/// `generate`.
+#[derive(Debug, Group)]
+pub struct Generate {
+    /// Run directory
+    #[arg(default_value = "runs/poet")]
+    pub run: PathBuf,
+    /// Form: 五绝 七绝 五律 七律 词 古风
+    #[arg(long)]
+    pub form: Option<String>,
+    /// Dynasty: 唐 宋
+    #[arg(long)]
+    pub dynasty: Option<String>,
+    /// Author, one of the most frequent fifty
+    #[arg(long)]
+    pub author: Option<String>,
+    /// Tune of a ci, for example 浣溪沙
+    #[arg(long)]
+    pub tune: Option<String>,
+    /// Topic
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// Keyword (repeatable)
+    #[arg(long = "keyword")]
+    pub keywords: Vec<String>,
+    /// Length in characters
+    #[arg(long)]
+    pub length: Option<usize>,
+    /// Number of lines
+    #[arg(long)]
+    pub lines: Option<usize>,
+    /// How many poems
+    #[arg(long, short, default_value_t = 4)]
+    pub n: usize,
+    /// Guidance g in (1+g) cond - g uncond [default: the run's own]
+    #[arg(long)]
+    pub guidance: Option<f64>,
+    /// Sampling temperature [default: the run's own]
+    #[arg(long)]
+    pub temperature: Option<f64>,
+    /// Seed
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// `data`.
+#[derive(Debug, Subcommand)]
+pub enum Data {
+    /// Pack the embedded poems from a fetched package
+    PackPoetry {
+        /// Folder of the package
+        source: PathBuf,
+        /// File to write
+        out: PathBuf,
+    },
+}
