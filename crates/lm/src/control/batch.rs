@@ -22,7 +22,7 @@ pub struct Batch {
     pub n_targets: usize,
 }
 
-/// One row being filled.
+/// Rows being filled, one after the other.
 #[derive(Default)]
 struct Rows {
     ids: Vec<u32>,
@@ -101,6 +101,10 @@ pub fn pack(samples: &[Sample], t: usize, pad: u32, device: &Device) -> Result<B
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decoder::{Decoder, Pass};
+    use candle_core::DType;
+    use chandlery_kernels::CrossEntropy;
+    use chandlery_nn::ParamStore;
 
     fn sample(from: u32, len: u32) -> Sample {
         let mut targets: Vec<u32> = (from + 1..=from + len).collect();
@@ -109,7 +113,7 @@ mod tests {
     }
 
     fn rows(tensor: &Tensor) -> Vec<Vec<u32>> {
-        tensor.to_dtype(candle_core::DType::U32).unwrap().to_vec2().unwrap()
+        tensor.to_dtype(DType::U32).unwrap().to_vec2().unwrap()
     }
 
     #[test]
@@ -130,6 +134,29 @@ mod tests {
         assert_eq!(rows(batch.positions.as_ref().unwrap()), [[0, 1, 2, 3, 0, 1], [0, 1, 2, 0, 0, 0]]);
         assert_eq!(batch.keys.to_vec2::<u8>().unwrap(), [[1; 6], [1, 1, 1, 0, 0, 0]]);
         assert_eq!(batch.n_targets, 6);
+    }
+
+    #[test]
+    fn packed_rows_cost_a_decoder_what_padded_ones_do() {
+        let json =
+            r#"{"vocab": 50, "d_model": 16, "n_layers": 2, "n_heads": 2, "positions": {"learned": {"max": 16}}}"#;
+        let config = serde_json::from_str(json).unwrap();
+        let store = ParamStore::new(3, DType::F32, &Device::Cpu);
+        let model = Decoder::new(&config, &store.root()).unwrap();
+        let loss = |batch: &Batch| {
+            let mut pass = Pass::eval().with_keys(&batch.keys);
+            pass.segments = batch.segments.as_ref();
+            pass.positions = batch.positions.as_ref();
+            let hidden = model.hidden(&batch.ids, pass).unwrap();
+            model.loss(&hidden, &batch.targets, &CrossEntropy::sum()).unwrap().to_scalar::<f32>().unwrap()
+        };
+        let samples = [sample(10, 3), sample(20, 7), sample(30, 5), sample(1, 4)];
+        let padded = loss(&collate(&samples, 0, &Device::Cpu).unwrap());
+        let packed = pack(&samples, 12, 0, &Device::Cpu).unwrap();
+        let apart = |batch: Batch| (loss(&batch) - padded).abs() / padded;
+        assert!(apart(packed.clone()) < 1e-6);
+        assert!(apart(Batch { segments: None, ..packed.clone() }) > 1e-5);
+        assert!(apart(Batch { positions: None, ..packed }) > 1e-5);
     }
 
     #[test]

@@ -15,11 +15,11 @@ pub enum BatchSize {
     Tokens(usize),
 }
 
-/// Samples that are sorted by length together; more pad less and mix less.
-const POOL: usize = 2048;
+/// Batches' worth of samples that are sorted by length together; more pad less and mix less.
+const POOL: usize = 64;
 
-/// Divides an epoch into batches of samples of similar length: a random order, sorted by length within pools of 2,048, cut
-/// into batches, and these in random order. Each sample occurs once; the last batches of a pool may be smaller.
+/// Divides an epoch into batches of samples of similar length: a random order, sorted by length within pools of about 64
+/// batches, cut into batches, and these in random order. Each sample occurs once; the last batches of a pool may be smaller.
 ///
 /// A pure function of `lengths`, `size` and `key`: give the epoch's own, `key.named("batches").at(epoch)`.
 ///
@@ -39,9 +39,10 @@ pub fn bucket(lengths: &[usize], size: BatchSize, key: Key) -> Result<Vec<Vec<us
     let mut stream = Stream::new(key);
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     stream.shuffle(&mut order);
+    let mean = lengths.iter().sum::<usize>() / lengths.len().max(1);
     let pool = match size {
-        BatchSize::Samples(n) => POOL.next_multiple_of(n),
-        BatchSize::Tokens(_) => POOL,
+        BatchSize::Samples(n) => POOL.saturating_mul(n),
+        BatchSize::Tokens(n) => POOL.saturating_mul(n / mean.max(1)).max(1),
     };
     let mut batches: Vec<Vec<usize>> = order.chunks_mut(pool).flat_map(|pool| cut(pool, lengths, size)).collect();
     stream.shuffle(&mut batches);
@@ -87,7 +88,7 @@ mod tests {
     #[test]
     fn less_than_a_tenth_is_padding() {
         let lengths = lengths(10_000);
-        for size in [BatchSize::Samples(32), BatchSize::Samples(64), BatchSize::Tokens(4096)] {
+        for size in [BatchSize::Samples(8), BatchSize::Samples(128), BatchSize::Tokens(4096)] {
             let batches = bucket(&lengths, size, Key::new(1)).unwrap();
             assert!(waste(&lengths, &batches) < 0.1, "{size:?}: {}", waste(&lengths, &batches));
         }
