@@ -11,10 +11,14 @@ class Block(nn.Module):
         self.qkv, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
         self.up, self.down = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
 
-    def forward(self, x):
+    def forward(self, x, cache=None):
         b, t, d = x.shape
         q, k, v = (z.view(b, t, self.heads, d // self.heads).transpose(1, 2) for z in self.qkv(self.ln1(x)).split(d, 2))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, t, d)
+        if cache is not None:
+            keys, values, at = cache
+            keys[:, :, at : at + t], values[:, :, at : at + t] = k, v
+            k, v = keys[:, :, : at + t], values[:, :, : at + t]
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=t > 1).transpose(1, 2).reshape(b, t, d)
         x = x + self.out(y)
         return x + self.down(F.gelu(self.up(self.ln2(x)), approximate="tanh"))
 
@@ -26,11 +30,11 @@ class Gpt(nn.Module):
         self.blocks = nn.ModuleList(Block(d, heads) for _ in range(layers))
         self.norm, self.head = nn.LayerNorm(d), nn.Linear(d, vocab, bias=False)
 
-    def forward(self, ids):
-        x = self.tokens(ids) + self.positions.weight[: ids.shape[1]]
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x))
+    def forward(self, ids, caches=None, at=0):
+        x = self.tokens(ids) + self.positions.weight[at : at + ids.shape[1]]
+        for i, block in enumerate(self.blocks):
+            x = block(x, None if caches is None else (*caches[i], at))
+        return self.head(self.norm(x if caches is None else x[:, -1:]))
 
 
 def train(layers=6, d=384, heads=6, vocab=8000, batch=8, t=256):
@@ -51,7 +55,27 @@ def train(layers=6, d=384, heads=6, vocab=8000, batch=8, t=256):
     return prepare
 
 
-workloads = {"gpt-step-f32": (9, train())}
+def write(batch, prompt=32, new=128):
+    def prepare():
+        model = Gpt(6, 384, 6, 8000, 256).eval()
+        start = torch.randint(0, 8000, (batch, prompt))
+
+        @torch.inference_mode()
+        def step():
+            caches = [[torch.empty(batch, 6, prompt + new, 64) for _ in range(2)] for _ in model.blocks]
+            ids, at = start, 0
+            for _ in range(new):
+                logits = model(ids, caches, at)[:, -1]
+                at += ids.shape[1]
+                top, index = logits.topk(50)
+                ids = index.gather(1, torch.multinomial(top.softmax(-1), 1))
+
+        return step
+
+    return prepare
+
+
+workloads = {"gpt-step-f32": (9, train()), "generate-b1": (5, write(1)), "generate-b16": (5, write(16))}
 for t in [128, 256, 512, 1024, 2048, 4096]:
     workloads[f"gpt-length-{t}"] = (3, train(layers=2, batch=4096 // t, t=t))
 for heads in [2, 4, 8, 12]:

@@ -1,9 +1,11 @@
-//! The transformer of the workload `gpt-step-f32` and one training step on it.
+//! The transformer of the workload `gpt-step-f32`: training steps and generation.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use chandlery::kernels::optim::{self, Adam, Norm, Rule, Slot, Step};
-use chandlery::kernels::{self as ck, Activation, CrossEntropy, Key, Mask};
-use chandlery::nn::{Embedding, Init, LayerNorm, Linear, Mlp, ParamStore, Scope};
+use chandlery::kernels::{CrossEntropy, Key};
+use chandlery::lm::decoder::{Decoder, DecoderConfig, FeedForward, Pass, Positions};
+use chandlery::lm::generate::{Options, Prompt, generate};
+use chandlery::nn::ParamStore;
 
 /// Sizes of the model and the batch.
 #[derive(Clone, Copy)]
@@ -19,71 +21,64 @@ pub struct Shape {
 /// The sizes that the workload is defined by.
 pub const GPT_STEP: Shape = Shape { layers: 6, d: 384, heads: 6, vocab: 8000, batch: 8, t: 256 };
 
-struct Block {
-    ln1: LayerNorm,
-    qkv: Linear,
-    out: Linear,
-    ln2: LayerNorm,
-    mlp: Mlp,
-}
-
-/// Pre-norm transformer with learned positions and an untied head without bias.
-pub struct Gpt {
-    tokens: Embedding,
-    positions: Embedding,
-    blocks: Vec<Block>,
-    norm: LayerNorm,
-    head: Linear,
-    shape: Shape,
-}
-
-impl Block {
-    fn new(s: &Scope, d: usize) -> Result<Self> {
-        let act = Activation::GeluTanh;
-        let mlp = Mlp { up: Linear::new(&s.pp("up"), d, 4 * d, true)?, down: Linear::new(&s.pp("down"), 4 * d, d, true)?, act };
-        Ok(Self {
-            ln1: LayerNorm::new(&s.pp("ln1"), d, 1e-5)?,
-            qkv: Linear::new(&s.pp("qkv"), d, 3 * d, true)?,
-            out: Linear::new(&s.pp("out"), d, d, true)?,
-            ln2: LayerNorm::new(&s.pp("ln2"), d, 1e-5)?,
-            mlp,
-        })
-    }
-
-    fn forward(&self, x: &Tensor, heads: usize) -> Result<Tensor> {
-        let qkv = self.qkv.forward(&self.ln1.forward(x)?)?;
-        let scale = 1.0 / ((x.dim(2)? / heads) as f64).sqrt();
-        let x = (x + self.out.forward(&ck::attention_qkv(&qkv, heads, heads, &Mask::causal(), scale)?)?)?;
-        &x + self.mlp.forward(&self.ln2.forward(&x)?)?
+/// Pre-norm transformer with learned positions, biases and an untied head without bias.
+fn config(shape: Shape) -> DecoderConfig {
+    DecoderConfig {
+        vocab: shape.vocab,
+        d_model: shape.d,
+        n_layers: shape.layers,
+        n_heads: shape.heads,
+        n_kv_heads: None,
+        ffn: None,
+        positions: Positions::Learned { max: shape.t },
+        norm: Default::default(),
+        norm_eps: 1e-5,
+        activation: FeedForward::GeluTanh,
+        tied: false,
+        attention_bias: true,
+        mlp_bias: true,
+        head_bias: false,
+        dropout: 0.0,
+        soft_rows: 0,
     }
 }
 
-impl Gpt {
-    pub fn new(s: &Scope, shape: Shape) -> Result<Self> {
-        let normal = Init::Normal { std: 0.02 };
-        Ok(Self {
-            tokens: Embedding::new(&s.pp("tokens"), shape.vocab, shape.d, normal)?,
-            positions: Embedding::new(&s.pp("positions"), shape.t, shape.d, normal)?,
-            blocks: (0..shape.layers).map(|i| Block::new(&s.pp(i), shape.d)).collect::<Result<_>>()?,
-            norm: LayerNorm::new(&s.pp("norm"), shape.d, 1e-5)?,
-            head: Linear::new(&s.pp("head"), shape.d, shape.vocab, false)?,
-            shape,
-        })
+fn lm_error(e: chandlery::lm::Error) -> candle_core::Error {
+    candle_core::Error::Msg(e.to_string())
+}
+
+/// Prompt and new tokens of the workloads `generate-*`.
+pub const GENERATE: (usize, usize) = (32, 128);
+
+/// Writes texts with the model of `gpt-step-f32`, sampling from the 50 likeliest tokens.
+pub struct Writer {
+    model: Decoder,
+    prompts: Vec<Prompt>,
+}
+
+impl Writer {
+    pub fn new(batch: usize) -> Result<Self> {
+        let store = ParamStore::new(0, DType::F32, &Device::Cpu);
+        Decoder::new(&config(GPT_STEP), &store.root()).map_err(lm_error)?;
+        let model = Decoder::new(&config(GPT_STEP), &store.frozen()).map_err(lm_error)?;
+        let key = Key::new(0).named("prompt");
+        let tokens = |row: usize| (0..GENERATE.0).map(move |i| (key.at(row as u64).u64(i as u64) % 8000) as u32);
+        let prompts = (0..batch).map(|row| Prompt::new(tokens(row).collect::<Vec<_>>()).with_id(row as u64)).collect();
+        Ok(Self { model, prompts })
     }
 
-    pub fn loss(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        let mut x = self.tokens.forward(ids)?.broadcast_add(&self.positions.weight)?;
-        for block in &self.blocks {
-            x = block.forward(&x, self.shape.heads)?;
-        }
-        let x = self.norm.forward(&x)?.reshape(((), self.shape.d))?;
-        ck::linear_cross_entropy(&x, &self.head.weight, None, &targets.flatten_all()?, &CrossEntropy::default())
+    /// One call.
+    pub fn write(&self) -> Result<()> {
+        let options = Options { top_k: 50, max_tokens: GENERATE.1, ..Options::default() };
+        let texts = generate(&self.model, &self.prompts, &options, &mut ()).map_err(lm_error)?;
+        let n: usize = texts.iter().flatten().map(|text| text.tokens.len()).sum();
+        if n == self.prompts.len() * GENERATE.1 { Ok(()) } else { candle_core::bail!("expected full texts, got {n}") }
     }
 }
 
 /// Model, optimiser state and a batch of random tokens.
 pub struct Trainer {
-    model: Gpt,
+    model: Decoder,
     params: Vec<(Var, Vec<Var>)>,
     ids: Tensor,
     targets: Tensor,
@@ -100,7 +95,7 @@ fn random_ids(shape: Shape, name: &str) -> Result<Tensor> {
 impl Trainer {
     pub fn new(shape: Shape) -> Result<Self> {
         let store = ParamStore::new(0, DType::F32, &Device::Cpu);
-        let model = Gpt::new(&store.root(), shape)?;
+        let model = Decoder::new(&config(shape), &store.root()).map_err(lm_error)?;
         let with_state = |(_, var): (String, Var)| {
             let zeros = |(_, dims)| Var::zeros(dims, DType::F32, &Device::Cpu);
             let state = Adam::default().state(var.dims()).into_iter().map(zeros).collect::<Result<Vec<_>>>()?;
@@ -113,7 +108,8 @@ impl Trainer {
     /// Forward, loss, backward, clipping to norm 1 and AdamW.
     pub fn step(&mut self) -> Result<f64> {
         self.t += 1;
-        let loss = self.model.loss(&self.ids, &self.targets)?;
+        let hidden = self.model.hidden(&self.ids, Pass::train(Key::new(0)))?;
+        let loss = self.model.loss(&hidden, &self.targets, &CrossEntropy::default())?;
         let grads = loss.backward()?;
         let missing = || candle_core::Error::Msg("a parameter has no gradient".to_string());
         let grads = self.params.iter().map(|(p, _)| grads.get(p).ok_or_else(missing)).collect::<Result<Vec<_>>>()?;

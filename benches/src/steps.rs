@@ -1,6 +1,6 @@
 //! Whole workloads.
 
-use crate::gpt::{GPT_STEP, Shape, Trainer};
+use crate::gpt::{GPT_STEP, Shape, Trainer, Writer};
 use crate::measure::{Step, Workload};
 
 fn train(name: String, repeats: usize, shape: Shape) -> Workload {
@@ -10,9 +10,16 @@ fn train(name: String, repeats: usize, shape: Shape) -> Workload {
     })
 }
 
-/// `gpt-step-f32`, and the same model over sequence length and width.
+fn write(batch: usize) -> Workload {
+    Workload::new(format!("generate-b{batch}"), 5, move || {
+        let writer = Writer::new(batch)?;
+        Ok(Box::new(move || writer.write()) as Step)
+    })
+}
+
+/// `gpt-step-f32`, generation with its model, and the same model over sequence length and width.
 pub fn workloads() -> Vec<Workload> {
-    let mut all = vec![train("gpt-step-f32".to_string(), 9, GPT_STEP)];
+    let mut all = vec![train("gpt-step-f32".to_string(), 9, GPT_STEP), write(1), write(16)];
     for t in [128, 256, 512, 1024, 2048, 4096] {
         all.push(train(format!("gpt-length-{t}"), 3, Shape { layers: 2, batch: 4096 / t, t, ..GPT_STEP }));
     }
