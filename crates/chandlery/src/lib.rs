@@ -5,5 +5,7 @@ pub use chandlery_kernels as kernels;
 pub use chandlery_lm as lm;
 #[cfg(feature = "nn")]
 pub use chandlery_nn as nn;
+#[cfg(feature = "parallel")]
+pub use chandlery_parallel as parallel;
 #[cfg(feature = "train")]
 pub use chandlery_train as train;

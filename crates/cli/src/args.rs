@@ -21,6 +21,10 @@ pub enum Command {
     Eval(Eval),
     /// Write with a trained model
     Generate(Generate),
+    /// Plan training on a cluster, and check the cost model against published measurements
+    Plan(Plan),
+    /// Describe the machine this runs on as a cluster
+    ClusterProbe,
     /// Make data
     #[command(subcommand)]
     Data(Data),
@@ -101,6 +105,56 @@ pub struct Generate {
     /// Seed
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+/// `plan`.
+#[derive(Debug, Group)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Plan {
+    /// Check the model of costs instead of planning
+    #[command(subcommand)]
+    pub check: Option<PlanCheck>,
+    /// Model preset, or a TOML file
+    #[arg(long, default_value = "poet-base")]
+    pub model: String,
+    /// Cluster preset, or a JSON file
+    #[arg(long, default_value = "this-cpu")]
+    pub cluster: String,
+    /// Sequences per step [default: usual for the model's size]
+    #[arg(long)]
+    pub batch: Option<u32>,
+    /// Tensor degrees allowed (repeatable) [default: all]
+    #[arg(long)]
+    pub tensor: Vec<u32>,
+    /// Pipeline degrees allowed (repeatable) [default: all]
+    #[arg(long)]
+    pub pipeline: Vec<u32>,
+    /// Attention that writes its scores
+    #[arg(long)]
+    pub unfused_attention: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Also write plan.json, timeline.svg, map.svg and plan.html to this folder
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// `plan validate`.
+#[derive(Debug, Subcommand)]
+pub enum PlanCheck {
+    /// Predict published measurements and print every error
+    Validate {
+        /// Table in the form of the published ones
+        #[arg(long)]
+        table: Option<String>,
+        /// Rows to calibrate on, by id
+        #[arg(long, value_delimiter = ',')]
+        calibrate_on: Vec<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `data`.

@@ -1,6 +1,7 @@
 //! The command `chandlery`: recipe and settings in, run directory out.
 
 mod args;
+mod plan;
 mod poet;
 mod report;
 mod settings;
@@ -26,6 +27,8 @@ fn run(command: Command) -> Result<()> {
         Command::Train(args) => poet::train(&args),
         Command::Eval(args) => poet::eval(&args),
         Command::Generate(args) => poet::generate(&args),
+        Command::Plan(args) => plan::plan(&args),
+        Command::ClusterProbe => plan::probe(),
         Command::Data(Data::PackPoetry { source, out }) => {
             say(chandlery::lm::poetry::pack_poetry(source, out)?.to_string());
             Ok(())

@@ -18,7 +18,7 @@ use chandlery::lm::control::Attributes;
 use chandlery::lm::decoder::Decoder;
 use chandlery::lm::poetry;
 use chandlery::nn::file::write_atomic;
-use chandlery::nn::{self, ParamStore};
+use chandlery::nn::ParamStore;
 use chandlery::train::{Interrupt, Meters, Outcome, Progress, Run, Source, Task, fit};
 use data::{AUTHOR, Corpus, DYNASTY, FORM, LINES, TUNE};
 use std::path::{Path, PathBuf};
@@ -52,8 +52,11 @@ pub fn train(args: &Train) -> Result<()> {
     let place = if args.resume { Run::resume(&run) } else { Run::create(&run) };
     let place = place.progress(Progress::auto()).interrupt(Interrupt::on_ctrl_c()?);
     let place = place.accept_changes(args.accept_changes).config(&config)?;
-    let outcome = fit(&mut task, &store, &source, &config.fit, place)?;
-    corpus.tokenizer.save(run.join("tokenizer.json"))?;
+    let outcome = fit(&mut task, &store, &source, &config.fit, place);
+    if run.is_dir() {
+        corpus.tokenizer.save(run.join("tokenizer.json"))?;
+    }
+    let outcome = outcome?;
     if matches!(outcome, Outcome::Interrupted(_)) {
         say(format!("interrupted and saved; go on with: cargo xtask train {} --resume", args.preset));
         return Ok(());
@@ -137,9 +140,8 @@ pub fn eval(args: &Eval) -> Result<()> {
     config.eval.guidance = args.guidance.unwrap_or(config.eval.guidance);
     config.validate()?;
     let tokenizer = data::tokenizer_of(&args.run)?;
-    let model = writer::load_model(&args.run, &config, &tokenizer)?;
+    let (model, n_params) = writer::load_model(&args.run, &config, &tokenizer)?;
     let corpus = Corpus::load(&config, Some(tokenizer))?;
-    let n_params = nn::load_tensors(&args.run.join("model.safetensors"))?.values().map(|t| t.elem_count()).sum();
     report(&args.run, &config, &corpus, &model, n_params)
 }
 
@@ -174,7 +176,7 @@ pub fn generate(args: &Generate) -> Result<()> {
     config.sample.temperature = args.temperature.unwrap_or(config.sample.temperature);
     config.validate()?;
     let tokenizer = data::tokenizer_of(&args.run)?;
-    let model = writer::load_model(&args.run, &config, &tokenizer)?;
+    let (model, _) = writer::load_model(&args.run, &config, &tokenizer)?;
     let asked = asked(args)?;
     let writer = Writer { model: &model, tokenizer: &tokenizer, config: &config };
     let guidance = if asked.is_empty() { 0.0 } else { args.guidance.unwrap_or(config.eval.guidance) };

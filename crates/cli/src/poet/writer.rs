@@ -59,11 +59,11 @@ fn weights(run: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Loads the model of a run without a graph.
-pub fn load_model(run: &Path, config: &PoetConfig, tokenizer: &Tokenizer) -> Result<Decoder> {
+/// Loads the model of a run without a graph, with its number of parameters.
+pub fn load_model(run: &Path, config: &PoetConfig, tokenizer: &Tokenizer) -> Result<(Decoder, usize)> {
     let store = ParamStore::new(config.fit.seed, DType::F32, &Device::Cpu);
     let shape = config.decoder(tokenizer.vocab_size());
     Decoder::new(&shape, &store.root())?;
     store.load(&weights(run)?, Strictness::Exact)?;
-    Ok(Decoder::new(&shape, &store.frozen())?)
+    Ok((Decoder::new(&shape, &store.frozen())?, store.n_params()))
 }
