@@ -114,12 +114,8 @@ impl Trainer {
         let missing = || candle_core::Error::Msg("a parameter has no gradient".to_string());
         let grads = self.params.iter().map(|(p, _)| grads.get(p).ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
         let norm = optim::global_norm(&grads, Norm::L2)?;
-        let slots: Vec<Slot<'_>> = self
-            .params
-            .iter()
-            .zip(grads)
-            .map(|((param, state), grad)| Slot { param, grad, state })
-            .collect();
+        let slots: Vec<Slot<'_>> =
+            self.params.iter().zip(grads).map(|((param, state), grad)| Slot { param, grad, state }).collect();
         let step = Step { t: self.t, lr: 1e-4, grad_scale: optim::clip_factor(norm, 1.0) };
         optim::update_all(&Adam::default(), step, &slots)?;
         f64::from(loss.to_scalar::<f32>()?).is_finite().then_some(norm).ok_or_else(missing)

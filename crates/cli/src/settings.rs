@@ -14,9 +14,10 @@ pub const PRESETS: [(&str, &str); 3] = [
 /// The preset `name` with every `path=value` of `changes` applied; an unknown key is an error that names it.
 pub fn resolve<T: DeserializeOwned>(name: &str, changes: &[String]) -> Result<T> {
     let known = || PRESETS.map(|(name, _)| name).join(", ");
-    let (_, text) = PRESETS.into_iter().find(|(n, _)| *n == name).ok_or_else(|| {
-        format!("no preset `{name}`; there are {}", known())
-    })?;
+    let (_, text) = PRESETS
+        .into_iter()
+        .find(|(n, _)| *n == name)
+        .ok_or_else(|| format!("no preset `{name}`; there are {}", known()))?;
     let mut table: Table = text.parse()?;
     changes.iter().try_for_each(|change| apply(&mut table, change))?;
     T::deserialize(table).map_err(|e| format!("settings: {}", e.to_string().trim_end()).into())

@@ -2,11 +2,11 @@
 
 use super::config::{DataConfig, PoetConfig};
 use crate::Result;
+use candle_core::Device;
 use chandlery::kernels::Key;
 use chandlery::lm::control::{self, Attributes, Batch};
 use chandlery::lm::poetry::{self, Catalogue, CatalogueSize, Form, Part, Poem};
 use chandlery::lm::tokenizer::{CharTokenizer, Tokenizer};
-use candle_core::Device;
 use std::path::Path;
 
 /// Names of the free-form attributes.

@@ -45,7 +45,8 @@ fn control(e: &Evaluation) -> Section {
         rows.push(row.mark(c.guided.value, c.guided.low, c.guided.high).base(c.base.value).ceiling(c.ceiling.value));
     }
     let variants = ["asked".to_string(), guided];
-    let chart = chart::intervals("Share of requests fulfilled", Axis::new("share").percent().from(0.0).to(1.0), variants, rows);
+    let chart =
+        chart::intervals("Share of requests fulfilled", Axis::new("share").percent().from(0.0).to(1.0), variants, rows);
     let note = "Intervals: Wilson, 95 %. Lift: (share - without asking) / (real poems - without asking). Form shift: total \
         variation distance between the forms of the asked texts and of those written without asking. Dynasty and author \
         are judged by naive Bayes over characters, fitted on real poems; everything else by rule.";
@@ -55,9 +56,15 @@ fn control(e: &Evaluation) -> Section {
 
 fn length(e: &Evaluation) -> Section {
     let points = e.length.pairs.iter().map(|&(a, b)| (a as f64, b as f64)).collect();
-    let chart = chart::agreement("Length", Axis::new("asked, characters"), Axis::new("written"), vec![Series::new("poems", points)]);
+    let chart = chart::agreement(
+        "Length",
+        Axis::new("asked, characters"),
+        Axis::new("written"),
+        vec![Series::new("poems", points)],
+    );
     let (mae, r) = (number::fixed(e.length.mae, 1), number::fixed(e.length.correlation, 3));
-    Section::new("Length").chart(chart.note(format!("Mean absolute error {mae} characters, correlation {r}; with guidance.")))
+    Section::new("Length")
+        .chart(chart.note(format!("Mean absolute error {mae} characters, correlation {r}; with guidance.")))
 }
 
 /// A poem with the attributes that were asked for.
@@ -111,7 +118,14 @@ pub fn page(run: &Path, config: &PoetConfig, e: &Evaluation, n_params: usize, co
         .fact("Parameters", number::count(n_params as u64))
         .fact("Steps", number::count(config.fit.steps))
         .fact("Seed", config.fit.seed.to_string())
-        .fact("Test loss", format!("{} nats per character, {} with all attributes", number::fixed(e.test_nll, 3), number::fixed(e.test_nll_prompted, 3)))
+        .fact(
+            "Test loss",
+            format!(
+                "{} nats per character, {} with all attributes",
+                number::fixed(e.test_nll, 3),
+                number::fixed(e.test_nll_prompted, 3)
+            ),
+        )
         .fact("Command", command)
         .figure(figure("Form as asked", "form"))
         .figure(figure("Line lengths exact", "line_length"))

@@ -180,9 +180,7 @@ impl Verifier {
             Kind::Tune => extra(TUNE).and_then(|t| self.tunes.get(t)).is_some_and(|known| known.contains(&lengths())),
             Kind::Dynasty => judged(&self.dynasty, DYNASTY),
             Kind::Author => judged(&self.author, AUTHOR),
-            Kind::Joint => {
-                has_form() && keyword() && judged(&self.dynasty, DYNASTY) && judged(&self.author, AUTHOR)
-            }
+            Kind::Joint => has_form() && keyword() && judged(&self.dynasty, DYNASTY) && judged(&self.author, AUTHOR),
         }
     }
 

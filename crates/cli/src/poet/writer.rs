@@ -23,11 +23,8 @@ impl Writer<'_> {
         let control = &self.config.control;
         let unconditional = encode_unconditional(self.tokenizer)?;
         let prompt = |(i, attrs): (usize, &Attributes)| -> Result<Prompt> {
-            let tokens = if attrs.is_empty() {
-                unconditional.clone()
-            } else {
-                encode_request(self.tokenizer, attrs, control)?
-            };
+            let tokens =
+                if attrs.is_empty() { unconditional.clone() } else { encode_request(self.tokenizer, attrs, control)? };
             Ok(Prompt::new(tokens).with_id(i as u64).with_unconditional(unconditional.clone()))
         };
         let prompts = requests.iter().enumerate().map(prompt).collect::<Result<Vec<_>>>()?;
@@ -55,7 +52,9 @@ fn weights(run: &Path) -> Result<PathBuf> {
     let steps = std::fs::read_dir(run.join("ckpt")).into_iter().flatten().flatten().filter_map(step);
     match steps.max() {
         Some((_, path)) => Ok(path),
-        None => Err(format!("{}: no trained model here; train one with `cargo xtask train poet`", run.display()).into()),
+        None => {
+            Err(format!("{}: no trained model here; train one with `cargo xtask train poet`", run.display()).into())
+        }
     }
 }
 

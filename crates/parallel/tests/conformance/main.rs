@@ -4,10 +4,10 @@
 mod completion;
 mod howto;
 mod machine;
-mod partition;
-mod reshard;
 mod memory;
+mod partition;
 mod planner;
+mod reshard;
 mod schedules;
 mod tables;
 
