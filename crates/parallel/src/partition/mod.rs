@@ -4,8 +4,10 @@
 //! mesh, a redistribution stands before; pending sums are resolved right behind their operator. Every version of a tensor
 //! (tensor and layout) is made once and used by all that need it.
 
+mod gradients;
 mod program;
 
+pub use gradients::{Gradient, gradients, pending_gradients};
 pub use program::{Instruction, Program};
 
 use crate::completion::Completion;

@@ -134,3 +134,33 @@ fn gpt_175b_is_partitioned_over_a_thousand_ranks() {
     let share = program.flops() / input.graph.operators().iter().map(|o| input.graph.flops(o)).sum::<f64>();
     assert!(share > 1.0 / 1024.0 && share < 1.1 / 1024.0 * 1.2, "{share}");
 }
+
+#[test]
+fn the_backward_pass_of_megatrons_split_reduces_two_activations_a_layer_and_every_weight() {
+    let input = megatron("gpt-1.7b", 2, 4, &[2, 8]);
+    let done = complete(&input).unwrap();
+    let mesh = Mesh::contiguous(&[2, 8], 0).unwrap();
+    let all = gradients(&input, &done, &mesh, &Links::a100(), 2.0).unwrap();
+    let tensors = input.graph.tensors();
+    let over = |axes: &[usize]| -> Vec<&str> {
+        all.iter().filter(|g| g.partial == axes).map(|g| tensors[g.tensor].name.as_str()).collect()
+    };
+    assert_eq!(over(&[1]), ["layer0.norm1", "layer0.norm2", "layer1.norm1", "layer1.norm2"]);
+    let weights = tensors.iter().filter(|t| t.origin == crate::graph::Origin::Parameter).count();
+    assert_eq!(over(&[0]).len(), weights);
+    assert!(all.iter().all(|g| !g.route.steps.is_empty() && g.route.seconds > 0.0));
+}
+
+#[test]
+fn a_gradient_is_pending_over_the_split_axes_that_its_operand_lacks() {
+    // y [m, n] = x [m, k] w [k, n], m over mesh dimension 0, n over 1: dw = x^T dy on each part of m, dx = dy w^T on each
+    // part of n.
+    let mut graph = Graph::new();
+    let x = graph.parameter("x", &[4, 3]).unwrap();
+    let w = graph.parameter("w", &[3, 4]).unwrap();
+    graph.apply("y", "y", OpKind::MatMul { transpose_x: false, transpose_y: false }, &[x, w]).unwrap();
+    let annotations = BTreeMap::from([(x, vec![Some(0), None]), (w, vec![None, Some(1)])]);
+    let input = AnnotatedGraph { graph, mesh: vec![2, 2], annotations };
+    let pending = pending_gradients(&input, &complete(&input).unwrap()).unwrap();
+    assert_eq!(pending, [vec![1], vec![0], vec![]]);
+}
