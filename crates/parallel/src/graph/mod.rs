@@ -3,6 +3,7 @@
 //! A [`Graph`] is captured from a [`crate::model::ModelSpec`] ([`capture`]) or read from JSON ([`GraphFile`]). It knows
 //! no device: [`crate::completion`] decides how every tensor is split, [`crate::partition`] derives what each rank runs.
 
+mod axes;
 mod capture;
 mod error;
 mod file;

@@ -152,6 +152,18 @@ fn links_come_from_a_cluster() {
 }
 
 #[test]
+fn a_thousand_ranks_move_to_an_overlapping_thousand() {
+    let ranks: Vec<usize> = (0..1024).collect();
+    let moved: Vec<usize> = (512..1536).collect();
+    let from = layout(&[128, 8], &ranks, &[Shard(0), Shard(1)]);
+    let to = layout(&[64, 16], &moved, &[Replicate, Shard(0)]);
+    let route = best(&[12_288, 49_152], &from, &to);
+    // Each rank must receive its sixteenth, at most at the rate of all links of its device.
+    let least = 12_288.0 * 49_152.0 * 2.0 / 16.0 * 0.9 / (300e9 + 25e9);
+    assert!(least < route.seconds && route.seconds <= route.direct_seconds, "{} {least}", route.seconds);
+}
+
+#[test]
 fn what_does_not_fit_is_said() {
     let (a, b) = (layout(&[2], &[0, 1], &[Shard(2)]), layout(&[2], &[0, 1], &[Replicate]));
     let error = route(&[4, 4], 2.0, &a, &b, &Links::a100()).unwrap_err().to_string();
