@@ -77,27 +77,32 @@ impl Probe {
             reached: how(1.0, "measured"),
             knees: Vec::new(),
         };
-        let machine = MachineGroup {
-            name: "this-machine".into(),
-            count: 1,
-            device: "this-cpu".into(),
-            devices: self.cores.max(1),
-            intra: Some("shared-memory".into()),
-            domain: None,
-            bridge: None,
-            nics: 0,
-            nic: None,
-            switch: None,
-        };
-        let cluster = Cluster {
-            format: FORMAT.into(),
-            name: "this-cpu".into(),
-            device_types: vec![device],
-            links: vec![link],
-            machines: vec![machine],
-            switches: Vec::new(),
-        };
+        let cluster = one_machine(device, link, self.cores.max(1));
         cluster.check().map(|()| cluster)
+    }
+}
+
+/// A cluster of one machine.
+fn one_machine(device: DeviceType, link: LinkClass, devices: u32) -> Cluster {
+    let machine = MachineGroup {
+        name: "this-machine".into(),
+        count: 1,
+        device: device.name.clone(),
+        devices,
+        intra: Some(link.name.clone()),
+        domain: None,
+        bridge: None,
+        nics: 0,
+        nic: None,
+        switch: None,
+    };
+    Cluster {
+        format: FORMAT.into(),
+        name: device.name.clone(),
+        device_types: vec![device],
+        links: vec![link],
+        machines: vec![machine],
+        switches: Vec::new(),
     }
 }
 

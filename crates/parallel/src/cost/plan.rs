@@ -93,7 +93,7 @@ impl Plan {
 
     /// Devices used.
     pub fn devices(&self) -> u64 {
-        [self.data, self.tensor, self.pipeline, self.context].iter().map(|&d| u64::from(d)).product()
+        [self.data, self.tensor, self.pipeline, self.context].iter().fold(1u64, |n, &d| n.saturating_mul(d.into()))
     }
 
     /// m, micro-batches each pipeline runs in a step; 0 when the batch does not divide.
@@ -103,9 +103,9 @@ impl Plan {
         if per == 0 || !whole.is_multiple_of(per) { 0 } else { (whole / per) as u32 }
     }
 
-    /// Virtual stages, p·v.
+    /// Virtual stages, p·v (the largest `u32` where the product is larger).
     pub fn virtual_stages(&self) -> u32 {
-        self.pipeline * self.chunks
+        self.pipeline.saturating_mul(self.chunks)
     }
 }
 

@@ -78,8 +78,11 @@ pub struct Prediction {
 /// How many layers each virtual stage has.
 pub type Cut = Vec<u32>;
 
-/// Layers as evenly as they go: the first virtual stages take one more.
+/// Layers as evenly as they go: the first virtual stages take one more. No stages, no cut.
 pub fn even_cut(layers: u64, virtual_stages: u32) -> Cut {
+    if virtual_stages == 0 {
+        return Vec::new();
+    }
     let (each, rest) = (layers / u64::from(virtual_stages), layers % u64::from(virtual_stages));
     (0..virtual_stages).map(|k| (each + u64::from(u64::from(k) < rest)) as u32).collect()
 }

@@ -11,7 +11,7 @@ use super::search::Priced;
 use super::space::{Limits, divisors, layer_keys};
 
 /// Plans replayed.
-const REPLAYED: usize = 48;
+pub(super) const REPLAYED: usize = 48;
 
 /// A pipeline over groups: `stages[g]` of its stages run on group `g`.
 #[derive(Clone, Debug)]
@@ -22,10 +22,20 @@ struct Spread {
 }
 
 /// The best pipeline over all groups of devices, in the order given: 1F1B, uneven cut by dynamic programming with each
-/// stage's own speed and memory. Returns it with the group of each stage, and how many spreads were examined.
-pub(super) fn search(model: &Transformer, groups: &[Platform], limits: &Limits) -> (Option<(Priced, Vec<usize>)>, u64) {
+/// stage's own speed and memory. Returns it with the group of each stage, how many spreads were examined, and a bound below
+/// all of them (all layers at the speed of all stages together, memory and the ends of the network left out).
+pub(super) fn search(
+    model: &Transformer,
+    groups: &[Platform],
+    limits: &Limits,
+) -> (Option<(Priced, Vec<usize>)>, u64, f64) {
     let mut spreads = spreads(model, groups, limits);
     let examined = spreads.len() as u64;
+    let work = |s: &Spread| {
+        let m = f64::from(s.plan.micro_batches());
+        s.score * m / (m + f64::from(s.plan.pipeline) - 1.0)
+    };
+    let bound = spreads.iter().map(work).fold(f64::INFINITY, f64::min);
     spreads.sort_by(|a, b| a.score.total_cmp(&b.score).then(a.plan.cmp(&b.plan)));
     let mut best: Option<(Priced, Vec<usize>)> = None;
     for spread in spreads.iter().take(REPLAYED) {
@@ -34,7 +44,7 @@ pub(super) fn search(model: &Transformer, groups: &[Platform], limits: &Limits) 
             best = Some((priced, of));
         }
     }
-    (best, examined)
+    (best, examined, bound)
 }
 
 fn spreads(model: &Transformer, groups: &[Platform], limits: &Limits) -> Vec<Spread> {

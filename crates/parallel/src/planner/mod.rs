@@ -105,7 +105,7 @@ fn plan_mixed(
     groups: &[Platform],
     limits: &Limits,
 ) -> Result<Answer, PlanError> {
-    let (found, examined) = mixed::search(shape, groups, limits);
+    let (found, examined, bound) = mixed::search(shape, groups, limits);
     let alone: Vec<(usize, Answer)> = groups
         .iter()
         .enumerate()
@@ -130,7 +130,8 @@ fn plan_mixed(
         });
     }
     let step = priced.prediction.step_s;
-    let search = Search { examined, feasible: examined, replayed: examined.min(48), bound_s: step, gap: 0.0 };
+    let replayed = examined.min(mixed::REPLAYED as u64);
+    let search = Search { examined, feasible: examined, replayed, bound_s: bound, gap: step / bound - 1.0 };
     let platforms: Vec<&Platform> = of.iter().map(|&g| &groups[g]).collect();
     let binding = "the slowest stage; layers follow the speed and memory of each device type".to_string();
     let all: u64 = groups.iter().map(|g| g.devices).sum();
@@ -180,24 +181,12 @@ fn answer(
 
 fn nothing_divides(model: &ModelSpec, shape: &Transformer, platform: &Platform, limits: &Limits) -> PlanError {
     let (devices, batch) = (platform.devices, limits.global_batch);
-    let nearest = (1..=devices).rev().find(|&n| {
-        search::score_all(
-            shape,
-            platform,
-            &Limits { zero: vec![3], recompute: limits.recompute[..1].to_vec(), ..limits.clone() },
-            n,
-        )
-        .examined
-            > 0
-    });
-    let heads = shape.heads;
-    let why = match nearest {
-        Some(n) => format!(
-            "no product of degrees that divide {heads} heads, {} layers and the batch gives {devices}; {n} devices work",
-            shape.layers
-        ),
-        None => format!("the batch {batch} does not divide over any number of devices allowed"),
-    };
+    let why = format!(
+        "no product of degrees that divide {} heads, {} layers at most and the batch gives {devices}; {} devices work",
+        shape.heads,
+        shape.layers,
+        space::most_devices(shape, limits, platform)
+    );
     PlanError::NothingDivides { model: model.name.clone(), devices, batch, why }
 }
 

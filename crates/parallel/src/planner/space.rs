@@ -1,6 +1,6 @@
 //! The plans that are considered.
 
-use crate::cost::{Attention, Plan, Recompute};
+use crate::cost::{Attention, Plan, Platform, Recompute};
 use crate::model::Transformer;
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
@@ -108,6 +108,22 @@ pub(super) fn layer_keys(model: &Transformer, limits: &Limits, devices: u64, nod
         }
     }
     keys
+}
+
+/// The largest number of devices, at most those there are, for which some plan's degrees divide.
+pub(super) fn most_devices(model: &Transformer, limits: &Limits, platform: &Platform) -> u64 {
+    let tensors = divisors(model.heads);
+    let tensors =
+        tensors.iter().filter(|&&t| t <= platform.node.max(8) && allowed(&limits.tensor, t) && splits(model, t));
+    let copies = divisors(u64::from(limits.global_batch));
+    let mut most = 0;
+    for &t in tensors {
+        for p in (1..=model.layers).filter(|&p| u32::try_from(p).is_ok_and(|p| allowed(&limits.pipeline, p))) {
+            let products = copies.iter().map(|&d| u64::from(d) * u64::from(t) * p);
+            most = products.filter(|&n| n <= platform.devices).fold(most, u64::max);
+        }
+    }
+    most
 }
 
 /// Whether the tensor degree divides everything it must.

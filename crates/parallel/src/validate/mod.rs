@@ -169,3 +169,6 @@ fn calibration(rows: &[Row], names: &[String]) -> Result<Factors, ValidateError>
     }
     Ok(fit_on(&chosen, Base::Shipped))
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,7 +93,14 @@ pub fn read(row: &Value) -> Result<Case, String> {
     if let Some(plan) = plans.iter().find(|p| p.devices() != devices) {
         return Err(format!("degrees multiply to {}, the row states {devices} devices", plan.devices()));
     }
-    Ok(Case { model, plans, platform, measured: measured(row), assumed: fields.assumed })
+    if let Some(plan) = plans.iter().find(|p| u64::from(p.virtual_stages()) > model.layers) {
+        return Err(format!("{} virtual stages for {} layers", plan.virtual_stages(), model.layers));
+    }
+    let measured = measured(row);
+    if let Some(m) = measured.iter().find(|m| m.value.is_nan() || m.value <= 0.0) {
+        return Err(format!("measured {} is {}; expected a positive number", m.quantity, m.value));
+    }
+    Ok(Case { model, plans, platform, measured, assumed: fields.assumed })
 }
 
 fn model(fields: &mut Fields<'_>) -> Result<Transformer, String> {
@@ -146,7 +153,9 @@ fn feed_forward(fields: &mut Fields<'_>, shape: &mut Transformer, gated: Option<
         return;
     }
     let Some(stated) = fields.row["model"]["params_billion"].as_f64() else { return };
-    let miss = |s: &Transformer| s.params("row").map_or(f64::INFINITY, |n| (n as f64 / 1e9 / stated).ln().abs());
+    let miss = |s: &Transformer| {
+        s.validate("row").and_then(|()| s.params("row")).map_or(f64::INFINITY, |n| (n as f64 / 1e9 / stated).ln().abs())
+    };
     let candidate = modern(shape, true);
     if miss(&candidate) < miss(shape) * 0.5 && miss(shape) > 0.05 {
         fields.assumed.push("gated feed-forward and untied head (by the parameter count)".into());
