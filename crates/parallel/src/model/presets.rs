@@ -25,6 +25,7 @@ const PRESETS: &[(&str, &str)] = &[
     ("llama3-405b", include_str!("presets/llama3-405b.toml")),
     ("mixtral-8x7b", include_str!("presets/mixtral-8x7b.toml")),
     ("moe-gpt-1.3b-e64", include_str!("presets/moe-gpt-1.3b-e64.toml")),
+    ("poet", include_str!("presets/poet.toml")),
     ("poet-base", include_str!("presets/poet-base.toml")),
     ("resnet-50", include_str!("presets/resnet-50.toml")),
     ("smollm2-135m", include_str!("presets/smollm2-135m.toml")),
