@@ -183,3 +183,23 @@ fn mixed_devices_get_layers_by_their_speed() {
     assert!(found.cut[0] > found.cut[found.cut.len() - 1], "{:?}", found.cut);
     assert!(found.devices.len() > 1 && found.devices[0] != found.devices[found.devices.len() - 1]);
 }
+
+#[test]
+fn the_projects_own_model_is_planned_on_this_cpu() {
+    let args = PlanArgs { model: "poet-base".into(), cluster: "this-cpu".into(), ..PlanArgs::default() };
+    let out = plan_command(&args).expect("plan");
+    assert!(out.text.contains("poet-base") && out.text.contains("2 x this-cpu"), "{}", out.text);
+}
+
+#[test]
+fn a_million_devices_have_a_plan_or_a_reason() {
+    let spec = ModelSpec::preset("gpt-175b").expect("preset");
+    let limits = Limits::new(1536, Attention::Flash);
+    let odd = Cluster::preset("a100-1000000").expect("a million");
+    let error = plan(&spec, &odd, &limits).expect_err("nothing divides").to_string();
+    assert!(error.contains("devices work"), "{error}");
+    let even = Cluster::preset("a100-1179648").expect("8 x 96 x 1536");
+    let found = plan(&spec, &even, &limits).expect("plan");
+    assert!(found.placement.is_none() && found.plan.devices() == 1_179_648);
+    assert!(found.map_svg().contains("too many"));
+}
