@@ -8,7 +8,8 @@ use chandlery_parallel::validate::{Row, TABLES, leave_one_out, rows};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let table = std::env::args().nth(1).filter(|t| t != "-");
-    let calibrate_on = std::env::args().nth(2).map(|ids| ids.split(',').map(String::from).collect()).unwrap_or_default();
+    let calibrate_on =
+        std::env::args().nth(2).map(|ids| ids.split(',').map(String::from).collect()).unwrap_or_default();
     println!("{}", validate(&ValidateArgs { table: table.clone(), calibrate_on, json: false })?);
     let text = table.map_or_else(|| Ok(TABLES.to_string()), std::fs::read_to_string)?;
     let rows = rows(&text)?;
