@@ -128,7 +128,9 @@ mod tests {
         let mut whole = Stream::new(key);
         let first: Vec<u64> = (0..10).map(|_| whole.next_u64()).collect();
         let mut part = Stream::new(key);
-        (0..4).for_each(|_| drop(part.next_u64()));
+        (0..4).for_each(|_| {
+            part.next_u64();
+        });
         let mut resumed = Stream::with_state(key, part.state());
         let rest: Vec<u64> = (4..10).map(|_| resumed.next_u64()).collect();
         assert_eq!(first[4..], rest);

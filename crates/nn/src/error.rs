@@ -31,7 +31,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What was found, missing, not expected and of another shape.
-        report: crate::LoadReport,
+        report: Box<crate::LoadReport>,
     },
 }
 

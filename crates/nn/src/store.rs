@@ -138,7 +138,7 @@ impl ParamStore {
         }
         report.unexpected.extend(tensors.into_keys());
         if strictness == Strictness::Exact && !report.is_exact() {
-            return Err(Error::Mismatch { path: path.to_path_buf(), report });
+            return Err(Error::Mismatch { path: path.to_path_buf(), report: Box::new(report) });
         }
         for (name, var, t) in fitting {
             var.set(&t.to_device(&self.0.device)?.to_dtype(self.0.dtype)?)?;
@@ -182,7 +182,7 @@ impl Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |names: &[String]| match names {
             [] => String::new(),
-            [few @ ..] if few.len() <= 4 => format!(" ({})", few.join(", ")),
+            few if few.len() <= 4 => format!(" ({})", few.join(", ")),
             many => format!(" ({}, ..)", many[..3].join(", ")),
         };
         write!(f, "{} loaded, {} missing{}", self.loaded.len(), self.missing.len(), list(&self.missing))?;

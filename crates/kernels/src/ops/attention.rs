@@ -329,7 +329,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Mask, scale: f64) ->
 pub fn attention_qkv(qkv: &Tensor, heads: usize, kv_heads: usize, mask: &Mask, scale: f64) -> Result<Tensor> {
     let (b, t, width) = qkv.dims3()?;
     let parts = heads + 2 * kv_heads;
-    if kv_heads == 0 || heads % kv_heads != 0 || width % parts != 0 {
+    if kv_heads == 0 || !heads.is_multiple_of(kv_heads) || !width.is_multiple_of(parts) {
         bail!("attention_qkv: width {width} with {heads} heads and {kv_heads} key heads");
     }
     let d = width / parts;

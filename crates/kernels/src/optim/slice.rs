@@ -4,9 +4,14 @@ use crate::node::{fast, with_args};
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, bail};
 use std::sync::{Mutex, PoisonError};
 
-struct Access<'a>(Mutex<&'a mut (dyn FnMut(&mut [f32]) -> Result<()> + Send)>);
+/// Works on the values of one tensor.
+type OnValues<'a> = dyn FnMut(&mut [f32]) -> Result<()> + Send + 'a;
+/// Works on the values of several tensors and of a gradient.
+type OnSlices<'a> = dyn FnMut(&mut [&mut [f32]], &[f32]) + Send + 'a;
 
-impl InplaceOp1 for Access<'_> {
+struct Access<'a, 'b>(Mutex<&'a mut OnValues<'b>>);
+
+impl InplaceOp1 for Access<'_, '_> {
     fn name(&self) -> &'static str {
         "optimiser step"
     }
@@ -19,7 +24,7 @@ impl InplaceOp1 for Access<'_> {
     }
 }
 
-fn with_mut(t: &Tensor, f: &mut (dyn FnMut(&mut [f32]) -> Result<()> + Send)) -> Result<()> {
+fn with_mut(t: &Tensor, f: &mut OnValues<'_>) -> Result<()> {
     t.inplace_op1(&Access(Mutex::new(f)))
 }
 
@@ -27,7 +32,7 @@ fn with_mut(t: &Tensor, f: &mut (dyn FnMut(&mut [f32]) -> Result<()> + Send)) ->
 pub(super) fn with_slices(
     mutated: &[&Tensor],
     grad: &Tensor,
-    f: &mut (dyn FnMut(&mut [&mut [f32]], &[f32]) + Send),
+    f: &mut OnSlices<'_>,
 ) -> Result<Option<()>> {
     if !fast(mutated) || !fast(&[grad]) {
         return Ok(None);
@@ -42,7 +47,7 @@ fn nest(
     rest: &[&Tensor],
     open: &mut Vec<&mut [f32]>,
     grad: &[f32],
-    f: &mut (dyn FnMut(&mut [&mut [f32]], &[f32]) + Send),
+    f: &mut OnSlices<'_>,
 ) -> Result<()> {
     match rest.split_first() {
         None => {
