@@ -28,6 +28,6 @@ pub use ops::linear::linear;
 pub use ops::mask::Mask;
 pub use ops::mlp::mlp;
 pub use ops::norm::{layer_norm, rms_norm};
-pub use ops::rope::{RopeStyle, RopeTable, rope};
+pub use ops::rope::{RopeStyle, RopeTable, rope, rope_qkv};
 pub use ops::softmax::{log_softmax, softmax, softmax_causal, softmax_masked};
 pub use simd::{Isa, isa};

@@ -146,6 +146,10 @@ fn attentions(all: &mut Vec<Case>) {
     }
     for style in [RopeStyle::Halves, RopeStyle::Interleaved] {
         let table = RopeTable::new(6, 12, 100.0).unwrap();
+        let same = table.clone();
+        all.push(case(&format!("rope_qkv {style:?}"), &[&[2, 5, 8 * 6]], move |x| {
+            ck::rope_qkv(&x[0], 4, 2, &same, 3, style)
+        }));
         all.push(case(&format!("rope {style:?}"), &[&[2, 3, 5, 6]], move |x| ck::rope(&x[0], &table, 4, style)));
     }
 }

@@ -47,45 +47,62 @@ impl RopeTable {
         self.cos.len().checked_div(self.half).unwrap_or(0)
     }
 
-    fn rows(&self, first: usize, t: usize) -> (&[f32], &[f32]) {
+    /// Cosines and sines of positions `first .. first + t` for heads of width `d`.
+    fn checked(&self, first: usize, t: usize, d: usize) -> Result<(&[f32], &[f32])> {
+        if d != 2 * self.half || first + t > self.positions() {
+            let (have, width) = (self.positions(), 2 * self.half);
+            bail!("rope: the table has {have} positions of width {width}, needed {} of {d}", first + t);
+        }
         let at = first * self.half..(first + t) * self.half;
-        (&self.cos[at.clone()], &self.sin[at])
+        Ok((&self.cos[at.clone()], &self.sin[at]))
     }
 }
 
+/// Rotates one head vector by the angles of one position, backwards where `sign` is -1.
+fn turn(style: RopeStyle, (cos, sin): (&[f32], &[f32]), sign: f32, x: &[f32], y: &mut [f32]) {
+    let half = cos.len();
+    match style {
+        RopeStyle::Halves => {
+            let ((y0, y1), (x0, x1)) = (y.split_at_mut(half), x.split_at(half));
+            for i in 0..half {
+                y0[i] = x0[i] * cos[i] - sign * x1[i] * sin[i];
+                y1[i] = x1[i] * cos[i] + sign * x0[i] * sin[i];
+            }
+        }
+        RopeStyle::Interleaved => {
+            for (i, (y, x)) in y.chunks_exact_mut(2).zip(x.chunks_exact(2)).enumerate() {
+                y[0] = x[0] * cos[i] - sign * x[1] * sin[i];
+                y[1] = x[1] * cos[i] + sign * x[0] * sin[i];
+            }
+        }
+    }
+}
+
+/// Rows of `heads` vectors side by side (and what follows them, left as it is); row `i` stands at position `i % t`.
 struct Rope {
     cos: Vec<f32>,
     sin: Vec<f32>,
     style: RopeStyle,
+    t: usize,
+    heads: usize,
 }
 
 impl Rope {
-    /// Rotates every row by its angle, backwards where `sign` is -1.
-    fn rotate(&self, x: &[f32], t: usize, d: usize, sign: f32) -> Vec<f32> {
-        let mut y = buffer(x.len());
-        if t * d == 0 {
+    fn rotate(&self, x: &Arg<'_>, values: &[f32], sign: f32) -> Vec<f32> {
+        let (row, half) = (x.width(), self.cos.len() / self.t.max(1));
+        let mut y = buffer(values.len());
+        if row * half == 0 {
             return y;
         }
-        let half = d / 2;
-        y.par_chunks_mut(t * d).zip(x.par_chunks(t * d)).for_each(|(y, x)| {
-            let angles = self.cos.chunks_exact(half).zip(self.sin.chunks_exact(half));
-            for ((y, x), (cos, sin)) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(angles) {
-                match self.style {
-                    RopeStyle::Halves => {
-                        let ((y0, y1), (x0, x1)) = (y.split_at_mut(half), x.split_at(half));
-                        for i in 0..half {
-                            y0[i] = x0[i] * cos[i] - sign * x1[i] * sin[i];
-                            y1[i] = x1[i] * cos[i] + sign * x0[i] * sin[i];
-                        }
-                    }
-                    RopeStyle::Interleaved => {
-                        for (i, (y, x)) in y.chunks_exact_mut(2).zip(x.chunks_exact(2)).enumerate() {
-                            y[0] = x[0] * cos[i] - sign * x[1] * sin[i];
-                            y[1] = x[1] * cos[i] + sign * x[0] * sin[i];
-                        }
-                    }
-                }
+        let turned = 2 * half * self.heads;
+        let rows = y.par_chunks_mut(row).zip(values.par_chunks(row)).enumerate();
+        rows.with_min_len(16).for_each(|(i, (y, x))| {
+            let at = i % self.t * half..(i % self.t + 1) * half;
+            let angles = (&self.cos[at.clone()], &self.sin[at]);
+            for (y, x) in y[..turned].chunks_exact_mut(2 * half).zip(x.chunks_exact(2 * half)) {
+                turn(self.style, angles, sign, x, y);
             }
+            y[turned..].copy_from_slice(&x[turned..]);
         });
         y
     }
@@ -96,14 +113,43 @@ impl Kernel for Rope {
     const NAME: &'static str = "rope";
 
     fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, ())> {
-        let [.., t, d] = *x[0].dims else { bail!("rope: expected [.., t, d], got {:?}", x[0].dims) };
-        Ok((self.rotate(x[0].data, t, d, 1.0), x[0].dims.to_vec(), ()))
+        Ok((self.rotate(&x[0], x[0].data, 1.0), x[0].dims.to_vec(), ()))
     }
 
     fn backward(&self, x: &[Arg<'_>], (): &(), _: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
-        let [.., t, d] = *x[0].dims else { bail!("rope: expected [.., t, d], got {:?}", x[0].dims) };
-        Ok(vec![Some(self.rotate(gy, t, d, -1.0))])
+        Ok(vec![Some(self.rotate(&x[0], gy, -1.0))])
     }
+}
+
+/// Rotates queries and keys where they lie side by side with the values, as one projection makes them.
+///
+/// `qkv`: [b, t, (heads + 2 kv_heads) d], as in [`attention_qkv`](crate::attention_qkv); positions `first .. first + t`.
+///
+/// # Errors
+/// If the width is not a multiple of `heads + 2 kv_heads`, or the table is for another width or too short.
+pub fn rope_qkv(
+    qkv: &Tensor,
+    heads: usize,
+    kv_heads: usize,
+    table: &RopeTable,
+    first: usize,
+    style: RopeStyle,
+) -> Result<Tensor> {
+    let (b, t, width) = qkv.dims3()?;
+    let parts = heads + 2 * kv_heads;
+    if parts == 0 || !width.is_multiple_of(parts) {
+        bail!("rope_qkv: width {width} with {heads} heads and {kv_heads} key heads");
+    }
+    let (d, turned) = (width / parts, heads + kv_heads);
+    let (cos, sin) = table.checked(first, t, d)?;
+    if fast(&[qkv]) {
+        return apply(Rope { cos: cos.to_vec(), sin: sin.to_vec(), style, t, heads: turned }, &[qkv]);
+    }
+    // [b, t, n d] -> [b, n, t, d] and back
+    let apart = qkv.narrow(D::Minus1, 0, turned * d)?.reshape((b, t, turned, d))?.transpose(1, 2)?.contiguous()?;
+    let rotated = composed(&apart, cos, sin, [t, d / 2], style)?;
+    let together = rotated.transpose(1, 2)?.contiguous()?.reshape((b, t, turned * d))?;
+    Tensor::cat(&[together, qkv.narrow(D::Minus1, turned * d, kv_heads * d)?], D::Minus1)
 }
 
 /// Rotates `x` ([.., t, d]) at positions `first .. first + t`.
@@ -115,13 +161,9 @@ pub fn rope(x: &Tensor, table: &RopeTable, first: usize, style: RopeStyle) -> Re
         bail!("rope: expected [.., t, d], got {:?}", x.dims());
     }
     let (t, d) = (x.dim(D::Minus2)?, x.dim(D::Minus1)?);
-    if d != 2 * table.half || first + t > table.positions() {
-        let (have, width) = (table.positions(), 2 * table.half);
-        bail!("rope: the table has {have} positions of width {width}, needed {} of {d}", first + t);
-    }
-    let (cos, sin) = table.rows(first, t);
+    let (cos, sin) = table.checked(first, t, d)?;
     if fast(&[x]) {
-        return apply(Rope { cos: cos.to_vec(), sin: sin.to_vec(), style }, &[x]);
+        return apply(Rope { cos: cos.to_vec(), sin: sin.to_vec(), style, t, heads: 1 }, &[x]);
     }
     composed(x, cos, sin, [t, d / 2], style)
 }

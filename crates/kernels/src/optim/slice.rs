@@ -29,11 +29,7 @@ fn with_mut(t: &Tensor, f: &mut OnValues<'_>) -> Result<()> {
 }
 
 /// Calls `f(values of each tensor of mutated, values of grad)`; `None` where a tensor is not f32 on the CPU.
-pub(super) fn with_slices(
-    mutated: &[&Tensor],
-    grad: &Tensor,
-    f: &mut OnSlices<'_>,
-) -> Result<Option<()>> {
+pub(super) fn with_slices(mutated: &[&Tensor], grad: &Tensor, f: &mut OnSlices<'_>) -> Result<Option<()>> {
     if !fast(mutated) || !fast(&[grad]) {
         return Ok(None);
     }
@@ -43,12 +39,7 @@ pub(super) fn with_slices(
 }
 
 /// Opens one tensor after the other, then calls `f` with all of them.
-fn nest(
-    rest: &[&Tensor],
-    open: &mut Vec<&mut [f32]>,
-    grad: &[f32],
-    f: &mut OnSlices<'_>,
-) -> Result<()> {
+fn nest(rest: &[&Tensor], open: &mut Vec<&mut [f32]>, grad: &[f32], f: &mut OnSlices<'_>) -> Result<()> {
     match rest.split_first() {
         None => {
             f(open, grad);

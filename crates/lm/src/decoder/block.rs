@@ -71,7 +71,11 @@ impl Attention {
 
     fn forward(&self, x: &Tensor, layer: usize, shared: &Shared<'_>) -> Result<Tensor> {
         let qkv = self.qkv.forward(x)?;
-        let seen = if self.rotary.is_none() && shared.cache.is_none() {
+        let seen = if shared.cache.is_none() {
+            let qkv = match &self.rotary {
+                Some(r) => ck::rope_qkv(&qkv, self.heads, self.kv_heads, &r.table, 0, r.style)?,
+                None => qkv,
+            };
             ck::attention_qkv(&qkv, self.heads, self.kv_heads, &shared.mask, self.scale())?
         } else {
             self.apart(&qkv, layer, shared)?
@@ -79,7 +83,7 @@ impl Attention {
         self.out.forward(&seen)
     }
 
-    /// Attention with queries, keys and values moved apart, to be rotated or stored.
+    /// Attention with queries, keys and values moved apart, to be stored.
     fn apart(&self, qkv: &Tensor, layer: usize, shared: &Shared<'_>) -> Result<Tensor> {
         let (b, t, _) = qkv.dims3()?;
         let (h, g, d) = (self.heads, self.kv_heads, self.d_head);
