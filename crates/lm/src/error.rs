@@ -28,6 +28,16 @@ pub enum Error {
         /// The field and what is wrong with it.
         what: String,
     },
+    /// A model could not be fetched.
+    #[error("{model}, file {file:?}: {what}")]
+    Hub {
+        /// Owner and name.
+        model: String,
+        /// The file asked for.
+        file: String,
+        /// What went wrong.
+        what: String,
+    },
     /// A setting is out of its range.
     #[error("{field}: {what}")]
     Config {

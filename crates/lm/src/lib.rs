@@ -7,6 +7,7 @@ pub mod decoder;
 mod error;
 pub mod generate;
 pub mod poetry;
+pub mod pretrained;
 pub mod tokenizer;
 
 pub use error::{Error, Result};

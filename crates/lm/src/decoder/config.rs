@@ -226,6 +226,10 @@ impl DecoderConfig {
             Positions::Rotary { base, .. } if !(base > 1.0 && base.is_finite()) => {
                 Err(Error::config("positions.base", format!("expected a number above 1, got {base}")))
             }
+            // A gigabyte of angles.
+            Positions::Rotary { max, .. } if max.saturating_mul(self.d_head()) >= 1 << 28 => {
+                Err(Error::config("positions.max", format!("{max} positions of width {} are too many", self.d_head())))
+            }
             _ => Ok(()),
         }
     }
