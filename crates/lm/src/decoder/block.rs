@@ -27,10 +27,6 @@ impl Rotary {
             }
         }
     }
-
-    fn rotate(&self, x: &Tensor, first: usize) -> Result<Tensor> {
-        ck::rope(x, &self.table, first, self.style)
-    }
 }
 
 /// What all blocks of a pass share.
@@ -70,36 +66,28 @@ impl Attention {
     }
 
     fn forward(&self, x: &Tensor, layer: usize, shared: &Shared<'_>) -> Result<Tensor> {
-        let qkv = self.qkv.forward(x)?;
-        let seen = if shared.cache.is_none() {
-            let qkv = match &self.rotary {
-                Some(r) => ck::rope_qkv(&qkv, self.heads, self.kv_heads, &r.table, 0, r.style)?,
-                None => qkv,
-            };
-            ck::attention_qkv(&qkv, self.heads, self.kv_heads, &shared.mask, self.scale())?
-        } else {
-            self.apart(&qkv, layer, shared)?
+        let mut qkv = self.qkv.forward(x)?;
+        if let Some(Rotary { table, style }) = &self.rotary {
+            let first = shared.cache.map_or(0, KvCache::len);
+            qkv = ck::rope_qkv(&qkv, self.heads, self.kv_heads, table, first, *style)?;
+        }
+        let seen = match shared.cache {
+            Some(cache) => self.cached(&qkv, layer, cache, &shared.mask)?,
+            None => ck::attention_qkv(&qkv, self.heads, self.kv_heads, &shared.mask, self.scale())?,
         };
         self.out.forward(&seen)
     }
 
-    /// Attention with queries, keys and values moved apart, to be stored.
-    fn apart(&self, qkv: &Tensor, layer: usize, shared: &Shared<'_>) -> Result<Tensor> {
+    /// Attention to the cache's keys and values and these, which are stored there.
+    fn cached(&self, qkv: &Tensor, layer: usize, cache: &KvCache, mask: &Mask) -> Result<Tensor> {
         let (b, t, _) = qkv.dims3()?;
         let (h, g, d) = (self.heads, self.kv_heads, self.d_head);
         // [b, t, n d] -> [b, n, t, d]
         let part = |first: usize, n: usize| {
             qkv.narrow(D::Minus1, first * d, n * d)?.reshape((b, t, n, d))?.transpose(1, 2)?.contiguous()
         };
-        let (mut q, mut k, mut v) = (part(0, h)?, part(h, g)?, part(h + g, g)?);
-        if let Some(rotary) = &self.rotary {
-            let first = shared.cache.map_or(0, KvCache::len);
-            (q, k) = (rotary.rotate(&q, first)?, rotary.rotate(&k, first)?);
-        }
-        if let Some(cache) = shared.cache {
-            (k, v) = cache.put(layer, &k, &v)?;
-        }
-        let seen = ck::attention(&q, &k, &v, &shared.mask, self.scale())?;
+        let (k, v) = cache.put(layer, &part(h, g)?, &part(h + g, g)?)?;
+        let seen = ck::attention(&part(0, h)?, &k, &v, mask, self.scale())?;
         seen.transpose(1, 2)?.reshape((b, t, h * d)) // [b, h, t, d] -> [b, t, h d]
     }
 
