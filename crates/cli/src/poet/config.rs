@@ -53,8 +53,11 @@ pub struct ModelConfig {
     pub n_layers: usize,
     /// Number of heads.
     pub n_heads: usize,
-    /// Longest sequence.
+    /// Number of learned positions.
     pub context: usize,
+    /// Position of a text's first character; its prompt ends right before. A text then stands at the same positions
+    /// whatever its prompt, which makes counting characters and lines easy to learn.
+    pub text_at: usize,
     /// Whether the head uses the token embeddings.
     #[serde(default)]
     pub tied: bool,
@@ -94,6 +97,13 @@ impl PoetConfig {
             let (row, context) = (self.row, self.model.context);
             return Err(format!("settings: row: {row} is longer than model.context {context}").into());
         }
+        let (text_at, longest, context) = (self.model.text_at, self.sample.max_tokens, self.model.context);
+        if text_at + longest > context {
+            return Err(format!(
+                "settings: model.text_at {text_at} and sample.max_tokens {longest} leave model.context {context}"
+            )
+            .into());
+        }
         self.control.validate().map_err(|e| format!("settings: control: {e}"))?;
         self.fit.validate()?;
         self.sample.validate().map_err(|e| format!("settings: sample: {e}"))?;
@@ -110,7 +120,7 @@ impl PoetConfig {
             n_heads: m.n_heads,
             n_kv_heads: None,
             ffn: None,
-            positions: Positions::Rotary { max: m.context, base: 1e4, style: Default::default() },
+            positions: Positions::Learned { max: m.context },
             norm: Default::default(),
             norm_eps: 1e-5,
             activation: FeedForward::GeluTanh,

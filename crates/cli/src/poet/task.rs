@@ -21,7 +21,7 @@ pub struct PoetBatch {
 
 impl Poet {
     fn loss<'a>(model: &Decoder, batch: &'a Batch, mut pass: Pass<'a>) -> Result<candle_core::Tensor> {
-        pass.segments = batch.segments.as_ref();
+        (pass.segments, pass.positions) = (batch.segments.as_ref(), batch.positions.as_ref());
         let hidden = model.hidden(&batch.ids, pass)?;
         Ok(model.loss(&hidden, &batch.targets, &CrossEntropy::sum())?)
     }

@@ -29,7 +29,8 @@ impl Writer<'_> {
         };
         let prompts = requests.iter().enumerate().map(prompt).collect::<Result<Vec<_>>>()?;
         let stop_tokens = vec![self.tokenizer.eos()?];
-        let options = Options { guidance, seed, stop_tokens, samples: 1, ..self.config.sample.clone() };
+        let text_at = Some(self.config.model.text_at);
+        let options = Options { guidance, seed, stop_tokens, text_at, samples: 1, ..self.config.sample.clone() };
         let mut texts = Vec::with_capacity(prompts.len());
         for chunk in prompts.chunks(self.config.eval.batch) {
             let done = generate(self.model, chunk, &options, &mut ())?;

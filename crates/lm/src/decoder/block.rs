@@ -7,8 +7,11 @@ use chandlery_kernels::{self as ck, Mask, RopeStyle, RopeTable};
 use chandlery_nn::{Dropout, Init, Linear, Mlp, Mode, Norm, Scope};
 use std::sync::Arc;
 
-/// Standard deviation of initial weights (Radford et al. 2019).
-pub(super) const STD: f64 = 0.02;
+/// Standard deviation of initial weights at width `d`: `sqrt(2 / (5 d))` (Nguyen and Salazar, arXiv 1910.05895). GPT-2's
+/// fixed 0.02 is the same at width 1000 and leaves the attention of narrow models flat for long.
+pub(super) fn initial_std(d: usize) -> f64 {
+    (2.0 / (5.0 * d as f64)).sqrt()
+}
 
 /// Angles that all blocks share.
 #[derive(Clone, Debug)]
@@ -56,7 +59,7 @@ impl Attention {
             Linear::with_init(&scope.pp(name), i, o, bias, Init::Normal { std })
         };
         Ok(Self {
-            qkv: linear("qkv", cfg.d_model, (heads + 2 * kv_heads) * d_head, STD)?,
+            qkv: linear("qkv", cfg.d_model, (heads + 2 * kv_heads) * d_head, initial_std(cfg.d_model))?,
             out: linear("out", heads * d_head, cfg.d_model, residual_std(cfg))?,
             heads,
             kv_heads,
@@ -98,7 +101,7 @@ impl Attention {
 
 /// Projections into the residual stream start smaller, so that its variance does not grow with depth.
 fn residual_std(cfg: &DecoderConfig) -> f64 {
-    STD / (2.0 * cfg.n_layers as f64).sqrt()
+    initial_std(cfg.d_model) / (2.0 * cfg.n_layers as f64).sqrt()
 }
 
 #[derive(Clone, Debug)]
@@ -109,14 +112,14 @@ enum Feed {
 
 impl Feed {
     fn new(cfg: &DecoderConfig, scope: &Scope) -> Result<Self> {
-        let (d, width) = (cfg.d_model, cfg.width());
+        let (d, width, std) = (cfg.d_model, cfg.width(), initial_std(cfg.d_model));
         let linear = |name: &str, i, o, std| {
             Linear::with_init(&scope.pp(name), i, o, cfg.mlp_bias.then_some(Init::ZEROS), Init::Normal { std })
         };
-        let (up, down) = (linear("up", d, width, STD)?, linear("down", width, d, residual_std(cfg))?);
+        let (up, down) = (linear("up", d, width, std)?, linear("down", width, d, residual_std(cfg))?);
         Ok(match cfg.activation.pointwise() {
             Some(act) => Self::Plain(Mlp { up, down, act }),
-            None => Self::Gated { gate: linear("gate", d, width, STD)?, up, down },
+            None => Self::Gated { gate: linear("gate", d, width, std)?, up, down },
         })
     }
 

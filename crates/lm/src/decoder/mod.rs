@@ -14,7 +14,7 @@ pub use config::{DecoderConfig, FeedForward, Positions, RotaryStyle};
 pub use pass::Pass;
 
 use crate::cache::KvCache;
-use block::{Block, Rotary, STD, Shared};
+use block::{Block, Rotary, initial_std, Shared};
 use candle_core::{DType, Device, Result, Tensor, bail};
 use chandlery_kernels::{self as ck, CrossEntropy, Mask};
 use chandlery_nn::{Dropout, Embedding, Init, Norm, Scope};
@@ -52,14 +52,14 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A model on the parameters of `scope`, which are made where they do not exist: normal with deviation 0.02,
-    /// projections into the residual stream divided by `sqrt(2 n_layers)`.
+    /// A model on the parameters of `scope`, which are made where they do not exist: normal with deviation
+    /// `sqrt(2 / (5 d_model))`, projections into the residual stream divided by `sqrt(2 n_layers)`.
     ///
     /// # Errors
     /// If the configuration is not valid or a parameter exists with another shape.
     pub fn new(cfg: &DecoderConfig, scope: &Scope) -> crate::Result<Self> {
         cfg.validate()?;
-        let (d, init) = (cfg.d_model, Init::Normal { std: STD });
+        let (d, init) = (cfg.d_model, Init::Normal { std: initial_std(cfg.d_model) });
         let table = |name: &str, rows: usize| Embedding::new(&scope.pp(name), rows, d, init);
         let embed = table("embed", cfg.vocab)?;
         let positions = match cfg.positions {

@@ -38,6 +38,7 @@ use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use chandlery_kernels::{self as ck, Key};
 use rows::Row;
+use std::ops::Range;
 
 /// What a text starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +137,13 @@ pub fn generate(
 }
 
 fn check(model: &Decoder, prompts: &[Prompt], options: &Options) -> Result<()> {
+    if let Some(text_at) = options.text_at {
+        let (end, context) = (text_at + options.max_tokens, model.config().context());
+        if end > context {
+            let what = format!("texts from {text_at} to {end} leave the model's context of {context}");
+            return Err(Error::config("text_at", what));
+        }
+    }
     for (i, prompt) in prompts.iter().enumerate() {
         let sides = [Some(&prompt.tokens), prompt.unconditional.as_ref()];
         if options.guidance != 0.0 && prompt.unconditional.is_none() {
@@ -152,11 +160,23 @@ fn check(model: &Decoder, prompts: &[Prompt], options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Positions of these columns where texts are to begin at a given one: all rows alike, since prompts are padded on the
+/// left.
+fn positions(options: &Options, rows: usize, longest: usize, columns: Range<usize>) -> Result<Option<Tensor>> {
+    let Some(text_at) = options.text_at else { return Ok(None) };
+    let n = columns.len();
+    let of_column = |column: usize| (text_at + column).saturating_sub(longest) as u32;
+    let all: Vec<u32> = (0..rows).flat_map(|_| columns.clone().map(of_column)).collect();
+    Ok(Some(Tensor::from_vec(all, (rows, n), &Device::Cpu)?))
+}
+
 /// A batch under way. Rows of the batch: the live rows, then with guidance their unconditional sides.
 struct Run<'a> {
     model: &'a Decoder,
     options: &'a Options,
     cache: KvCache,
+    /// Length of the longest prompt: texts begin at this column.
+    longest: usize,
     rows: Vec<Row>,
     done: Vec<Row>,
     /// Next-token logits of the batch, [rows, vocab] or twice the rows.
@@ -180,13 +200,15 @@ impl<'a> Run<'a> {
         let capacity = (longest + options.max_tokens - 1).min(cfg.context());
         let mut cache = KvCache::with_padding(cfg, &pads, capacity, model.dtype(), device)?;
         let ids = Tensor::from_vec(ids, (starts.len(), longest), device)?;
-        let hidden = model.hidden(&ids, Pass::eval().with_cache(&mut cache))?;
+        let positions = positions(options, starts.len(), longest, 0..longest)?;
+        let pass = Pass { positions: positions.as_ref(), ..Pass::eval() };
+        let hidden = model.hidden(&ids, pass.with_cache(&mut cache))?;
         let logits = model.logits(&hidden.narrow(1, longest - 1, 1)?.squeeze(1)?.contiguous()?)?;
         let key = Key::new(options.seed).named("generate");
         let row = |i: usize, sample| Row::new(i, sample, &prompts[i], key);
         let rows = (0..prompts.len()).flat_map(|i| (0..options.samples).map(move |s| (i, s)));
         let rows = rows.map(|(i, sample)| row(i, sample)).collect();
-        let mut run = Self { model, options, cache, rows, done: Vec::new(), logits };
+        let mut run = Self { model, options, cache, longest, rows, done: Vec::new(), logits };
         if options.samples > 1 {
             let sides = 0..if guided { 2 } else { 1 };
             let of_side = |side| run.rows.iter().map(move |row: &Row| row.prompt + side * prompts.len());
@@ -275,7 +297,10 @@ impl<'a> Run<'a> {
         }
         let n = ids.len();
         let ids = Tensor::from_vec(ids, (n, 1), self.model.device())?;
-        let hidden = self.model.hidden(&ids, Pass::eval().with_cache(&mut self.cache))?;
+        let at = self.cache.len();
+        let positions = positions(self.options, n, self.longest, at..at + 1)?;
+        let pass = Pass { positions: positions.as_ref(), ..Pass::eval() };
+        let hidden = self.model.hidden(&ids, pass.with_cache(&mut self.cache))?;
         self.logits = self.model.logits(&hidden.squeeze(1)?)?;
         Ok(())
     }

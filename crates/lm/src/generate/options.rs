@@ -38,6 +38,10 @@ pub struct Options {
     pub samples: usize,
     /// Seed of all draws.
     pub seed: u64,
+    /// With learned positions: the position of every text's first token, before which the prompts end. For models that
+    /// were trained so; without it a prompt starts at position 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_at: Option<usize>,
 }
 
 impl Default for Options {
@@ -56,6 +60,7 @@ impl Default for Options {
             stop_tokens: Vec::new(),
             samples: 1,
             seed: 0,
+            text_at: None,
         }
     }
 }
