@@ -34,6 +34,8 @@ pub fn cargo(subcommand: &str) -> Command {
 
 /// How long the allocator of our binaries keeps freed memory, in milliseconds; -1 = for good.
 const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
+/// How often candle's element-wise threads look for work before they sleep.
+const SPIN_LIMIT: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 
 /// `cargo run --release` of one package's binary with `args`, in the folder the user stands in.
 pub fn run_release(package: &str, args: &[String]) -> Command {
@@ -41,8 +43,11 @@ pub fn run_release(package: &str, args: &[String]) -> Command {
     command.arg("--manifest-path").arg(root().join("Cargo.toml"));
     // Training frees and takes the same large blocks at every step. Kept in the process they cost nothing; handed back
     // and forth between process and system, clearing them anew takes 7 % of `gpt-step-f32`.
-    if std::env::var_os(PURGE_DELAY).is_none() {
-        command.env(PURGE_DELAY, "-1");
+    // candle's own threads spin before they sleep, and on few cores take time from ours.
+    for (name, value) in [(PURGE_DELAY, "-1"), (SPIN_LIMIT, "100")] {
+        if std::env::var_os(name).is_none() {
+            command.env(name, value);
+        }
     }
     command.args(["--release", "--package", package]);
     if let Some(features) = FEATURES.get() {

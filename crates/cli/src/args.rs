@@ -23,8 +23,9 @@ pub enum Command {
     Generate(Generate),
     /// Plan training on a cluster, and check the cost model against published measurements
     Plan(Plan),
-    /// Describe the machine this runs on as a cluster
-    ClusterProbe,
+    /// Clusters
+    #[command(subcommand)]
+    Cluster(Cluster),
     /// Make data
     #[command(subcommand)]
     Data(Data),
@@ -155,6 +156,13 @@ pub enum PlanCheck {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `cluster`.
+#[derive(Debug, Subcommand)]
+pub enum Cluster {
+    /// Measure the machine this runs on and print it as a cluster
+    Probe,
 }
 
 /// `data`.

@@ -6,7 +6,7 @@ mod poet;
 mod report;
 mod settings;
 
-use args::{Command, Data};
+use args::{Cluster, Command, Data};
 use clap::Parser;
 use std::io::Write;
 use std::process::ExitCode;
@@ -28,7 +28,7 @@ fn run(command: Command) -> Result<()> {
         Command::Eval(args) => poet::eval(&args),
         Command::Generate(args) => poet::generate(&args),
         Command::Plan(args) => plan::plan(&args),
-        Command::ClusterProbe => plan::probe(),
+        Command::Cluster(Cluster::Probe) => plan::probe(),
         Command::Data(Data::PackPoetry { source, out }) => {
             say(chandlery::lm::poetry::pack_poetry(source, out)?.to_string());
             Ok(())

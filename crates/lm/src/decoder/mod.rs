@@ -14,7 +14,7 @@ pub use config::{DecoderConfig, FeedForward, Positions, RotaryStyle};
 pub use pass::Pass;
 
 use crate::cache::KvCache;
-use block::{Block, Rotary, initial_std, Shared};
+use block::{Block, Rotary, Shared, initial_std};
 use candle_core::{DType, Device, Result, Tensor, bail};
 use chandlery_kernels::{self as ck, CrossEntropy, Mask};
 use chandlery_nn::{Dropout, Embedding, Init, Norm, Scope};

@@ -17,7 +17,7 @@ fn model(cfg: &DecoderConfig) -> Decoder {
     Decoder::new(cfg, &store.root()).unwrap();
     for (name, var) in store.named_vars() {
         if !name.contains("norm") {
-            var.set(&(var.as_detached_tensor() * 15.0).unwrap()).unwrap();
+            var.set(&(var.as_detached_tensor() * 2.0).unwrap()).unwrap();
         }
     }
     Decoder::new(cfg, &store.frozen()).unwrap()
