@@ -54,21 +54,29 @@ fn reach(candidates: &[Candidate], goal: f64) -> Option<usize> {
     })
 }
 
-/// The likeliest tokens that together reach `top_p`, best first.
+/// The fewest of the likeliest tokens that together reach `top_p`, in some order that depends on `probs` alone.
 fn nucleus(probs: &[f32], top_p: f64) -> Vec<Candidate> {
-    let mut k = 64;
-    loop {
-        let mut best = top(probs, k);
-        match reach(&best, top_p) {
-            Some(last) => best.truncate(last + 1),
-            None if k < probs.len() => {
-                k = (8 * k).min(probs.len());
-                continue;
-            }
-            None => {}
-        }
+    // Few tokens mostly do.
+    let mut best = top(probs, 64);
+    if let Some(last) = reach(&best, top_p) {
+        best.truncate(last + 1);
         return best;
     }
+    let mut all: Vec<Candidate> = (0..).zip(probs.iter().copied()).filter(|c| c.1 > 0.0).collect();
+    let (mut from, mut to, mut goal) = (0, all.len(), top_p);
+    // All before `from` belong to the nucleus, none from `to` on does; the rest is halved by rank.
+    while to - from > 1 {
+        let half = (to - from) / 2;
+        all[from..to].select_nth_unstable_by(half, by_rank);
+        let mass: f64 = all[from..from + half].iter().map(|c| f64::from(c.1)).sum();
+        if mass >= goal {
+            to = from + half;
+        } else {
+            (from, goal) = (from + half, goal - mass);
+        }
+    }
+    all.truncate(to);
+    all
 }
 
 /// The token at `u` (uniform in [0, 1)) of `probs` after `top_k`, `top_p` and `min_p`; `None` where all are 0 or NaN.

@@ -220,7 +220,7 @@ fn bad_requests_say_what_is_wrong() {
     assert!(error(&[Prompt::new([1; 25])], &short(), &mut ()).contains("got 25"));
     assert!(error(&[Prompt::new([19])], &short(), &mut ()).contains("19"));
     let guided = Options { guidance: 1.0, ..short() };
-    assert!(error(&[good.clone()], &guided, &mut ()).contains("unconditional"));
+    assert!(error(std::slice::from_ref(&good), &guided, &mut ()).contains("unconditional"));
     for (field, options) in [
         ("temperature", Options { temperature: -1.0, ..short() }),
         ("temperature", Options { temperature: f64::NAN, ..short() }),
@@ -230,7 +230,7 @@ fn bad_requests_say_what_is_wrong() {
         ("max_tokens", Options { max_tokens: 0, ..short() }),
         ("samples", Options { samples: 0, ..short() }),
     ] {
-        assert!(error(&[good.clone()], &options, &mut ()).starts_with(field));
+        assert!(error(std::slice::from_ref(&good), &options, &mut ()).starts_with(field));
     }
     struct Nothing;
     impl Hooks for Nothing {
@@ -239,7 +239,10 @@ fn bad_requests_say_what_is_wrong() {
         }
     }
     for temperature in [0.0, 1.0] {
-        assert!(error(&[good.clone()], &Options { temperature, ..short() }, &mut Nothing).contains("none is allowed"));
+        assert!(
+            error(std::slice::from_ref(&good), &Options { temperature, ..short() }, &mut Nothing)
+                .contains("none is allowed")
+        );
     }
     assert!(serde_json::from_str::<Options>(r#"{"top": 3}"#).unwrap_err().to_string().contains("top"));
 }
