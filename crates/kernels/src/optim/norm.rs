@@ -1,6 +1,7 @@
 //! Norms over many gradients, and clipping.
 
 use crate::node::{fast, with_args};
+use crate::simd::simd_fn;
 use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
@@ -19,21 +20,30 @@ pub enum Norm {
 /// Values per partial sum: fixed, so that the number of threads changes no bit.
 const CHUNK: usize = 64 * 1024;
 
-/// Sum of squares, sum of sizes or largest size.
-fn partial(norm: Norm, values: &[f32]) -> f64 {
-    let lanes = values.chunks(8).fold([0.0_f64; 8], |mut acc, chunk| {
-        for (a, &x) in acc.iter_mut().zip(chunk) {
-            let x = f64::from(x);
-            match norm {
-                Norm::L2 => *a += x * x,
-                Norm::L1 => *a += x.abs(),
-                // `max` would drop a NaN.
-                Norm::Max => *a = if x.abs() > *a || x.is_nan() { x.abs() } else { *a },
+simd_fn! {
+    /// Sum of squares of whole groups of 16, one sum per place in the group.
+    fn squares<V>(values: &[f32]) -> [f64; 16] {
+        let mut acc = [0.0_f64; 16];
+        for group in values.chunks_exact(16) {
+            for i in 0..16 {
+                let x = f64::from(group[i]);
+                acc[i] += x * x;
             }
         }
         acc
-    });
-    combine(norm, lanes)
+    }
+}
+
+/// Sum of squares, sum of sizes or largest size.
+fn partial(norm: Norm, values: &[f32]) -> f64 {
+    let size = |x: &f32| f64::from(x.abs());
+    match norm {
+        Norm::L2 => {
+            let tail = values.chunks_exact(16).remainder().iter().map(|&x| f64::from(x) * f64::from(x));
+            combine(norm, squares(values).into_iter().chain(tail))
+        }
+        Norm::L1 | Norm::Max => combine(norm, values.iter().map(size)),
+    }
 }
 
 fn combine(norm: Norm, parts: impl IntoIterator<Item = f64>) -> f64 {

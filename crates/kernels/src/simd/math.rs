@@ -65,8 +65,13 @@ pub(crate) fn erf<V: Lanes>(x: V) -> V {
     const Q: [f32; 5] = [-1.456_607_2e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
     let x = x.max(V::splat(-4.0)).min(V::splat(4.0));
     let x2 = x.mul(x);
-    let p = P[1..].iter().fold(V::splat(P[0]), |acc, &c| acc.fma(x2, V::splat(c)));
-    let q = Q[1..].iter().fold(V::splat(Q[0]), |acc, &c| acc.fma(x2, V::splat(c)));
+    let (mut p, mut q) = (V::splat(P[0]), V::splat(Q[0]));
+    for c in &P[1..] {
+        p = p.fma(x2, V::splat(*c));
+    }
+    for c in &Q[1..] {
+        q = q.fma(x2, V::splat(*c));
+    }
     let y = x.mul(p).div(q);
     // Beyond 3.92 the function is +-1 in f32, which the approximation misses by one bit.
     let (edge, one) = (V::splat(3.92), V::splat(1.0));
@@ -74,15 +79,18 @@ pub(crate) fn erf<V: Lanes>(x: V) -> V {
     x.select_lt(V::splat(-3.92), V::splat(-1.0), y)
 }
 
+// The loops below are plain loops on purpose: a closure of an iterator adaptor written here would be compiled without the
+// caller's instruction set, and every vector operation in it would be a call. The `f` come from `simd_fn!` bodies.
+
 /// Writes `f(src)` to `dst`, tails included.
 #[inline(always)]
 pub(crate) fn map1<V: Lanes>(src: &[f32], dst: &mut [f32], f: impl Fn(V) -> V) {
-    let (s, d) = (src.chunks_exact(V::N), dst.chunks_exact_mut(V::N));
-    let tail = s.remainder();
-    s.zip(d).for_each(|(s, d)| f(V::load(s)).store(d));
-    let at = src.len() - tail.len();
-    if !tail.is_empty() {
-        f(V::load_part(tail, 0.0)).store_part(&mut dst[at..]);
+    let whole = src.len() / V::N * V::N;
+    for i in (0..whole).step_by(V::N) {
+        f(V::load(&src[i..])).store(&mut dst[i..]);
+    }
+    if whole < src.len() {
+        f(V::load_part(&src[whole..], 0.0)).store_part(&mut dst[whole..]);
     }
 }
 
@@ -126,10 +134,14 @@ pub(crate) fn update<V: Lanes>(dst: &mut [f32], src: &[f32], f: impl Fn(V, V) ->
 /// `sum f(src)` in a fixed order; `f` must map the fill value `0.0` to what adds nothing, or get a matching `fill`.
 #[inline(always)]
 pub(crate) fn sum1<V: Lanes>(src: &[f32], fill: f32, f: impl Fn(V) -> V) -> f32 {
-    let chunks = src.chunks_exact(V::N);
-    let tail = chunks.remainder();
-    let acc = chunks.fold(V::splat(0.0), |acc, s| acc.add(f(V::load(s))));
-    let acc = if tail.is_empty() { acc } else { acc.add(f(V::load_part(tail, fill))) };
+    let whole = src.len() / V::N * V::N;
+    let mut acc = V::splat(0.0);
+    for i in (0..whole).step_by(V::N) {
+        acc = acc.add(f(V::load(&src[i..])));
+    }
+    if whole < src.len() {
+        acc = acc.add(f(V::load_part(&src[whole..], fill)));
+    }
     acc.sum()
 }
 
@@ -150,9 +162,13 @@ pub(crate) fn sum2<V: Lanes>(a: &[f32], b: &[f32], f: impl Fn(V, V) -> V) -> f32
 /// Largest value; `-inf` for an empty slice.
 #[inline(always)]
 pub(crate) fn largest<V: Lanes>(src: &[f32]) -> f32 {
-    let chunks = src.chunks_exact(V::N);
-    let tail = chunks.remainder();
-    let acc = chunks.fold(V::splat(f32::NEG_INFINITY), |acc, s| V::load(s).max(acc));
-    let acc = if tail.is_empty() { acc } else { acc.max(V::load_part(tail, f32::NEG_INFINITY)) };
+    let whole = src.len() / V::N * V::N;
+    let mut acc = V::splat(f32::NEG_INFINITY);
+    for i in (0..whole).step_by(V::N) {
+        acc = V::load(&src[i..]).max(acc);
+    }
+    if whole < src.len() {
+        acc = V::load_part(&src[whole..], f32::NEG_INFINITY).max(acc);
+    }
     acc.largest()
 }
