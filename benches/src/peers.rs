@@ -44,14 +44,14 @@ impl Table {
         }
         let name = ours["name"].as_str().unwrap_or("?");
         let own = columns(ours);
-        let peer = theirs.map_or("| | |".to_string(), |t| format!("{} {:.2} |", columns(t), ratio(ours, t)));
-        self.line(&format!("| {name} {own}{peer}"));
+        let peer = theirs.map_or(" | | |".to_string(), |t| format!("{} {:.2} |", columns(t), ratio(ours, t)));
+        self.line(&format!("| {name} |{own}{peer}"));
     }
 }
 
 fn columns(v: &Value) -> String {
     let f = |key: &str| v[key].as_f64().unwrap_or(f64::NAN);
-    format!("| {:.3} ({:.3}) | {:.0} |", f("ms"), f("min_ms"), f("peak_mb"))
+    format!(" {:.3} ({:.3}) | {:.0} |", f("ms"), f("min_ms"), f("peak_mb"))
 }
 
 fn ratio(ours: &Value, theirs: &Value) -> f64 {
