@@ -113,7 +113,7 @@ pub(crate) fn product(a: Mat<'_>, b: Mat<'_>) -> Vec<f32> {
 
 /// A buffer whose content will be overwritten.
 ///
-/// Zeroed memory from the allocator is as cheap as uninitialised memory where it is fresh from the system.
+/// Clearing is free where the memory is fresh from the system, and one more pass where the allocator had kept it.
 pub(crate) fn buffer(len: usize) -> Vec<f32> {
     vec![0.0; len]
 }
