@@ -7,5 +7,7 @@ pub use chandlery_lm as lm;
 pub use chandlery_nn as nn;
 #[cfg(feature = "parallel")]
 pub use chandlery_parallel as parallel;
+#[cfg(feature = "pseudo")]
+pub use chandlery_pseudo as pseudo;
 #[cfg(feature = "train")]
 pub use chandlery_train as train;

@@ -1,0 +1,1 @@
+//! Class activation maps, their measures and their pictures.

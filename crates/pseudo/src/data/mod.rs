@@ -1,0 +1,1 @@
+//! Where images and labels come from: folders, lists, published layouts, splits.

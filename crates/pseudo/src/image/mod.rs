@@ -1,0 +1,1 @@
+//! From files to tensors: decoding, resizing, weak and strong views.

@@ -1,0 +1,1 @@
+//! Convolutional classifiers with a pooled linear head.

@@ -1,0 +1,1 @@
+//! Pseudo-labels: thresholds and weights of each method, mixing, losses.

@@ -1,0 +1,1 @@
+//! How far to trust labels: calibration, coverage, precision, selective risk.

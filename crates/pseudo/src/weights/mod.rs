@@ -1,0 +1,1 @@
+//! Published weights in formats that candle does not read.
