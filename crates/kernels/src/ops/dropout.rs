@@ -65,3 +65,22 @@ pub fn dropout(x: &Tensor, p: f64, key: Key) -> Result<Tensor> {
     let mask = op.mask(&vec![1.0; x.elem_count()]);
     x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?
 }
+
+/// [`dropout`] of whole channels: each of the channels of each example is kept or zeroed as one (Tompson et al., arXiv
+/// 1411.4280). `x`: [n, c, ..].
+///
+/// # Errors
+/// If `p` is not in [0, 1), or `x` has fewer than two dimensions.
+pub fn dropout_channels(x: &Tensor, p: f64, key: Key) -> Result<Tensor> {
+    if !(0.0..1.0).contains(&p) {
+        bail!("dropout_channels: the probability must be in [0, 1), got {p}");
+    }
+    let &[n, c, ..] = x.dims() else { bail!("dropout_channels: expected an input [n, c, ..], got {:?}", x.dims()) };
+    if p == 0.0 {
+        return Ok(x.clone());
+    }
+    let mut dims = vec![1; x.rank()];
+    (dims[0], dims[1]) = (n, c);
+    let mask = Dropout { p, key }.mask(&vec![1.0; n * c]);
+    x.broadcast_mul(&Tensor::from_vec(mask, dims, x.device())?.to_dtype(x.dtype())?)
+}

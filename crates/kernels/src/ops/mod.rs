@@ -13,3 +13,4 @@ pub(crate) mod mlp;
 pub(crate) mod norm;
 pub(crate) mod rope;
 pub(crate) mod softmax;
+pub(crate) mod vision;

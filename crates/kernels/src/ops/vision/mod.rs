@@ -1,0 +1,17 @@
+//! Operations on images [b, c, h, w].
+
+pub(crate) mod batch_norm;
+pub(crate) mod clamp;
+pub(crate) mod conv;
+pub(crate) mod pool;
+pub(crate) mod separable;
+
+use candle_core::{Result, Tensor, bail};
+
+/// Sizes of an image batch, or an error that names the operation.
+fn image(op: &str, x: &Tensor) -> Result<[usize; 4]> {
+    match x.dims() {
+        &[b, c, h, w] => Ok([b, c, h, w]),
+        other => bail!("{op}: expected an input [b, c, h, w], got {other:?}"),
+    }
+}
