@@ -18,6 +18,7 @@ pub use activation::{Activations, Head, Slope};
 pub use closed::{ablation_weights, closed_form, closed_forms, slope_map, slope_weights};
 pub use error::{Error, Result};
 pub use map::{Corners, Map, resize_bilinear};
+pub(crate) use map::{Tap, taps};
 pub use method::{Fill, Method, Settings};
 pub use probe::{Forward, Layout, Probe, explain, explain_all};
 pub use target::{by_logit, rivals};

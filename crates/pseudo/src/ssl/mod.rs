@@ -1,1 +1,22 @@
-//! Pseudo-labels: thresholds and weights of each method, mixing, losses.
+//! Semi-supervised training: pseudo-labels, thresholds and weights of each method, mixing, losses.
+//!
+//! A [`Weighting`] says which pseudo-labels count; [`mix`] makes new images and labels of two; [`SemiSupervised`] puts
+//! both into a step of [`chandlery_train::fit`]. [`SslConfig::named`] knows the published methods. How each equation of
+//! PEPL is read stands in `docs/methods/pepl.md`.
+
+mod adaptive;
+mod config;
+mod flexmatch;
+mod freematch;
+pub mod mix;
+mod softmatch;
+mod threshold;
+mod weighting;
+
+pub use adaptive::{AdaptiveConfig, SelfAdaptive};
+pub use config::{GuessMode, METHODS, MixView, PairMask, Pairs, PseudoLabels, SslConfig, TeacherConfig};
+pub use flexmatch::{FlexMatch, FlexMatchConfig};
+pub use freematch::{FreeMatch, FreeMatchConfig, fairness};
+pub use softmatch::{Align, SoftMatch, SoftMatchConfig};
+pub use threshold::{Threshold, ThresholdConfig};
+pub use weighting::{Observation, Verdict, Weighting, WeightingConfig};

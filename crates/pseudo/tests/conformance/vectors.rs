@@ -12,10 +12,7 @@ pub struct Array {
 impl Array {
     /// Reads a tensor, `"nan"`, `"inf"` and `"-inf"` included.
     pub fn read(value: &Value) -> Self {
-        let list =
-            |v: &Value| -> Vec<f64> { v.as_array().unwrap_or_else(|| panic!("{v}")).iter().map(number).collect() };
-        let shape = list(&value["shape"]).into_iter().map(|x| x as usize).collect();
-        Self { shape, data: list(&value["data"]) }
+        Self { shape: sizes(&value["shape"]), data: list(&value["data"]) }
     }
 
     /// The values in f32.
@@ -41,6 +38,31 @@ pub fn number(v: &Value) -> f64 {
         Some("inf") => f64::INFINITY,
         Some("-inf") => f64::NEG_INFINITY,
         _ => v.as_f64().unwrap_or_else(|| panic!("not a number: {v}")),
+    }
+}
+
+/// Numbers of a list, or of a tensor in row-major order.
+pub fn list(v: &Value) -> Vec<f64> {
+    let v = if v.is_object() { &v["data"] } else { v };
+    v.as_array().unwrap_or_else(|| panic!("not a list: {v}")).iter().map(number).collect()
+}
+
+/// Whole numbers of a list.
+pub fn sizes(v: &Value) -> Vec<usize> {
+    list(v).into_iter().map(|x| x as usize).collect()
+}
+
+/// Classes of a list.
+pub fn classes(v: &Value) -> Vec<u32> {
+    list(v).into_iter().map(|x| x as u32).collect()
+}
+
+/// Fails where a value in f64 is further from its expectation than `allowed`; NaN equals NaN.
+pub fn near(what: &str, got: &[f64], expected: &[f64], allowed: f64) {
+    assert_eq!(got.len(), expected.len(), "{what}: number of values");
+    for (i, (&g, &e)) in got.iter().zip(expected).enumerate() {
+        let same = (g.is_nan() && e.is_nan()) || g == e || (g - e).abs() <= allowed;
+        assert!(same, "{what}[{i}]: expected {e}, got {g}, allowed {allowed:e}");
     }
 }
 
