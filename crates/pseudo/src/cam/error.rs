@@ -47,7 +47,10 @@ pub enum Error {
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
-    /// A picture could not be read or written.
+    /// A file could not be written.
+    #[error(transparent)]
+    File(#[from] chandlery_nn::Error),
+    /// A picture could not be read or encoded.
     #[error("{path}: {source}")]
     Picture {
         /// The file.

@@ -131,6 +131,12 @@ impl Map {
         self.values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &v| (lo.min(v), hi.max(v)))
     }
 
+    /// Column and row of the first maximum in row-major order.
+    pub fn peak(&self) -> (usize, usize) {
+        let best = (0..self.values.len()).fold(0, |best, i| if self.values[i] > self.values[best] { i } else { best });
+        (best % self.width, best / self.width)
+    }
+
     /// Whether all values are equal, so that the map prefers no place.
     pub fn is_constant(&self) -> bool {
         let (low, high) = self.range();
@@ -270,6 +276,11 @@ mod tests {
         assert!(matches!(error, Error::NonFinite { index: 1, .. }), "{error}");
         assert!(matches!(Map::new(0, 2, vec![]), Err(Error::Shape { .. })));
         assert!(matches!(Map::new(2, 2, vec![0.0; 3]), Err(Error::Shape { .. })));
+    }
+
+    #[test]
+    fn the_peak_is_the_first_maximum() {
+        assert_eq!(map(2, 3, &[1.0, 2.0, 0.0, 5.0, 5.0, -1.0]).peak(), (0, 1));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod map;
 pub mod measure;
 mod method;
 mod passes;
+pub mod picture;
 mod probe;
 mod target;
 

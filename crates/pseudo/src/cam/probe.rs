@@ -78,10 +78,14 @@ impl Probe<'_> {
     /// # Errors
     /// If the model fails.
     pub fn predict(&self, images: &Tensor) -> Result<Vec<usize>> {
-        let best =
-            |row: &Vec<f32>| (0..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best });
-        Ok(self.scores(images)?.iter().map(best).collect())
+        Ok(predicted(&self.scores(images)?))
     }
+}
+
+/// The class of the largest logit of each row, the first of equal ones.
+pub(super) fn predicted(logits: &[Vec<f32>]) -> Vec<usize> {
+    let better = |row: &[f32], best: usize, class: usize| if row[class] > row[best] { class } else { best };
+    logits.iter().map(|row| (0..row.len()).fold(0, |best, class| better(row, best, class))).collect()
 }
 
 /// Logits as rows on the host.
@@ -182,4 +186,121 @@ fn slopes(
     let grad =
         grads.get(&leaf).ok_or(Error::Missing { method: method.name(), what: "logits that depend on the layer" })?;
     host(&probe.layout.maps(grad)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+    use chandlery_kernels::{Key, Stream};
+
+    fn draw(seed: u64, shape: &[usize]) -> Tensor {
+        let mut stream = Stream::new(Key::new(seed));
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| stream.normal() as f32).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    fn same(x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(x.clone())
+    }
+
+    /// Logits `[b, 2]` that are curved in the maps `[b, 3, 2, 2]`.
+    fn curved(maps: &Tensor) -> candle_core::Result<Tensor> {
+        maps.flatten_from(1)?.sqr()?.matmul(&draw(9, &[12, 2]))?.tanh()
+    }
+
+    fn probe<'a>(logits: &'a Forward<'a>, layout: Layout) -> Probe<'a> {
+        Probe { features: &same, logits, layout, head: None }
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        let maps = draw(1, &[2, 3, 2, 2]).affine(0.3, 0.0).unwrap();
+        let probe = probe(&curved, Layout::Maps);
+        let slopes = slopes(&probe, &maps, &[1, 0], Method::GradCam, &Settings::default()).unwrap();
+        let values = host(&maps).unwrap();
+        for (i, slope) in slopes.iter().enumerate() {
+            let logit = |step: f32| {
+                let mut moved = values.clone();
+                moved[i] += step;
+                let moved = Tensor::from_vec(moved, (2, 3, 2, 2), &Device::Cpu).unwrap();
+                let (image, class) = if i < 12 { (0, 1) } else { (1, 0) };
+                rows(&curved(&moved).unwrap()).unwrap()[image][class]
+            };
+            let numeric = (logit(1e-2) - logit(-1e-2)) / 2e-2;
+            assert!((numeric - slope).abs() < 2e-3, "{i}: {numeric} {slope}");
+        }
+    }
+
+    #[test]
+    fn tokens_give_the_maps_of_the_same_places() {
+        let maps = draw(2, &[2, 3, 2, 2]);
+        // [b, k, h, w] -> two prefix tokens and [b, h w, k]
+        let patches = maps.reshape((2, 3, 4)).unwrap().transpose(1, 2).unwrap();
+        let tokens = Tensor::cat(&[&draw(3, &[2, 2, 3]), &patches], 1).unwrap();
+        let layout = Layout::Tokens { prefix: 2, height: 2, width: 2 };
+        let of_tokens = |tokens: &Tensor| curved(&layout.maps(tokens).map_err(candle_core::Error::wrap)?);
+        let (by_tokens, by_maps) = (probe(&of_tokens, layout), probe(&curved, Layout::Maps));
+        let methods = [Method::GradCam, Method::LayerCam, Method::AblationCam, Method::EigenCam, Method::FinerCam];
+        let settings = Settings { batch: 2, ..Settings::default() };
+        let a = explain_all(&by_tokens, &tokens, &[0, 1], &methods, &settings).unwrap();
+        let b = explain_all(&by_maps, &maps, &[0, 1], &methods, &settings).unwrap();
+        assert_eq!(a, b);
+        assert!(layout.maps(&draw(4, &[1, 5, 3])).is_err());
+    }
+
+    #[test]
+    fn images_of_a_batch_are_explained_alone() {
+        let maps = draw(5, &[3, 3, 2, 2]);
+        let probe = probe(&curved, Layout::Maps);
+        let all = explain(&probe, &maps, &[0, 1, 1], Method::GradCamPlusPlus, &Settings::default()).unwrap();
+        let last = maps.narrow(0, 2, 1).unwrap();
+        let alone = explain(&probe, &last, &[1], Method::GradCamPlusPlus, &Settings::default()).unwrap();
+        for (a, b) in all[2].values().iter().zip(alone[0].values()) {
+            assert!((a - b).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn altered_images_reveal_the_place_that_counts() {
+        // Two channels of 4 x 4 see the two halves; only the left one speaks for class 1.
+        let left =
+            Tensor::from_vec((0..16).map(|i| if i % 4 < 2 { 1f32 } else { 0.0 }).collect(), (1, 1, 4, 4), &Device::Cpu);
+        let left = left.unwrap();
+        let features =
+            |x: &Tensor| Tensor::cat(&[x.broadcast_mul(&left)?, x.broadcast_mul(&left.affine(-1.0, 1.0)?)?], 1);
+        let logits = |maps: &Tensor| maps.mean((2, 3))?.affine(8.0, 0.0);
+        let probe = Probe { features: &features, logits: &logits, layout: Layout::Maps, head: None };
+        let image = Tensor::ones((1, 1, 4, 4), DType::F32, &Device::Cpu).unwrap();
+        let settings = Settings { rise_masks: 200, rise_cells: 4, batch: 64, ..Settings::default() };
+        for method in [Method::ScoreCam, Method::Rise] {
+            let map = explain(&probe, &image, &[0], method, &settings).unwrap().remove(0);
+            let half = |from: usize| (0..4).map(|y| map.at(y, from) + map.at(y, from + 1)).sum::<f32>();
+            assert!(half(0) > half(2) * 1.1, "{method}: {map:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_explained_is_an_error() {
+        let maps = draw(6, &[1, 3, 2, 2]);
+        let blind = |_: &Tensor| Tensor::zeros((1, 2), DType::F32, &Device::Cpu);
+        let settings = Settings::default();
+        let error = |logits: &Forward<'_>, target, method| {
+            explain(&probe(logits, Layout::Maps), &maps, &[target], method, &settings).unwrap_err()
+        };
+        assert!(matches!(error(&blind, 0, Method::GradCam), Error::Missing { .. }));
+        assert!(matches!(error(&curved, 2, Method::GradCam), Error::Shape { .. }));
+        assert!(matches!(error(&curved, 2, Method::AblationCam), Error::Shape { .. }));
+        assert!(matches!(error(&curved, 0, Method::Cam), Error::Missing { .. }));
+        let broken = |maps: &Tensor| curved(maps)?.affine(f64::NAN, 0.0);
+        assert!(matches!(error(&broken, 0, Method::GradCam), Error::NonFinite { .. }));
+    }
+
+    #[test]
+    fn the_first_of_equal_logits_is_predicted() {
+        let logits = |x: &Tensor| Ok(x.clone());
+        let probe = probe(&logits, Layout::Maps);
+        let x = Tensor::new(&[[1f32, 3.0, 3.0], [2.0, 1.0, 0.0]], &Device::Cpu).unwrap();
+        assert_eq!(probe.predict(&x).unwrap(), [1, 0]);
+    }
 }

@@ -7,10 +7,12 @@
 //! | does it cover the parts? | [`part_hit`], [`part_coverage`] |
 //! | does the model need those places? | [`deletion`], [`insertion`], [`road`], [`confidence`] |
 //! | does it say the same of the mirrored image? | [`flip_stability`] |
+//! | against what truth? | [`Composite`]: cut-outs with known masks on photographs |
 //! | does it depend on what the model learnt? | [`rank_correlation`], [`randomised_head`] |
 
 mod agreement;
 mod boxes;
+mod composite;
 mod confidence;
 mod erasure;
 mod parts;
@@ -20,6 +22,7 @@ mod score;
 
 pub use agreement::{correlation, flip_stability, randomised_head, rank_correlation};
 pub use boxes::{BoxAccuracy, Rect, boxes_above, largest_box};
+pub use composite::{Composite, middle_square};
 pub use confidence::{Confidence, confidence};
 pub use erasure::{Curve, blurred, deletion, insertion, ranking};
 pub use parts::{Part, part_coverage, part_hit};
