@@ -146,7 +146,7 @@ pub struct Plan {
 pub enum PlanCheck {
     /// Predict published measurements and print every error
     Validate {
-        /// Table in the form of the published ones
+        /// Table in the form of the published ones, or `published` or `further` [default: published]
         #[arg(long)]
         table: Option<String>,
         /// Rows to calibrate on, by id
@@ -156,13 +156,36 @@ pub enum PlanCheck {
         #[arg(long)]
         json: bool,
     },
+    /// Train a few steps on this machine and print the prediction beside them
+    Measure(Measure),
+}
+
+/// `plan measure`.
+#[derive(Debug, Group)]
+pub struct Measure {
+    /// Language model: a preset, or a TOML file
+    #[arg(long, default_value = "poet")]
+    pub model: String,
+    /// Cluster preset, or a JSON file
+    #[arg(long, default_value = "this-cpu")]
+    pub cluster: String,
+    /// Sequences per step
+    #[arg(long, default_value_t = 24)]
+    pub batch: u32,
+    /// Steps that are timed
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub steps: u16,
 }
 
 /// `cluster`.
 #[derive(Debug, Subcommand)]
 pub enum Cluster {
     /// Measure the machine this runs on and print it as a cluster
-    Probe,
+    Probe {
+        /// Ranks that share the cores [default: one a core]
+        #[arg(long)]
+        ranks: Option<usize>,
+    },
 }
 
 /// `data`.

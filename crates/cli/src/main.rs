@@ -3,6 +3,7 @@
 mod args;
 mod plan;
 mod poet;
+mod probe;
 mod report;
 mod settings;
 
@@ -28,7 +29,7 @@ fn run(command: Command) -> Result<()> {
         Command::Eval(args) => poet::eval(&args),
         Command::Generate(args) => poet::generate(&args),
         Command::Plan(args) => plan::plan(&args),
-        Command::Cluster(Cluster::Probe) => plan::probe(),
+        Command::Cluster(Cluster::Probe { ranks }) => probe::probe(ranks),
         Command::Data(Data::PackPoetry { source, out }) => {
             say(chandlery::lm::poetry::pack_poetry(source, out)?.to_string());
             Ok(())

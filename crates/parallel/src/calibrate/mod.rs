@@ -5,8 +5,10 @@
 //! it. A factor fitted on one device applies to others in proportion. Solved by Gauss-Newton with a numerical Jacobian and
 //! step halving: deterministic.
 
+mod readings;
 mod solve;
 
+pub use readings::{Moved, Product, Readings};
 pub use solve::least_squares;
 
 use crate::cost::{Constants, Platform};

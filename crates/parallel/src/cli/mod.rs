@@ -1,11 +1,9 @@
 //! The command line's front ends as functions: arguments in, text out. The binary parses, calls, prints.
 
 mod plan;
-mod probe;
 mod validate;
 
-pub use plan::{PlanArgs, PlanOutput, default_batch, plan};
-pub use probe::{Probe, probe};
+pub use plan::{PlanArgs, PlanOutput, cluster, default_batch, model, plan};
 pub use validate::{ValidateArgs, validate};
 
 use crate::planner::PlanError;

@@ -1,12 +1,12 @@
 //! `plan validate`.
 
 use super::{CliError, read};
-use crate::validate::{self as rows, TABLES};
+use crate::validate::{self as rows, FURTHER, TABLES};
 
 /// Arguments of `plan validate`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ValidateArgs {
-    /// Table file; the published tables that come with the crate when absent.
+    /// Table file, or `published` or `further`, the tables that come with the crate; `published` when absent.
     pub table: Option<String>,
     /// Ids of rows to calibrate on.
     pub calibrate_on: Vec<String>,
@@ -19,7 +19,11 @@ pub struct ValidateArgs {
 /// # Errors
 /// A file that cannot be read or is no table; a calibration row that does not exist.
 pub fn validate(args: &ValidateArgs) -> Result<String, CliError> {
-    let text = args.table.as_deref().map_or_else(|| Ok(TABLES.into()), read)?;
+    let text = match args.table.as_deref() {
+        None | Some("published") => TABLES.into(),
+        Some("further") => FURTHER.into(),
+        Some(path) => read(path)?,
+    };
     let report = rows::validate(&text, &args.calibrate_on)?;
     if !args.json {
         return Ok(report.to_text());

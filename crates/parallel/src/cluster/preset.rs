@@ -4,9 +4,10 @@ use super::error::ClusterError;
 use super::machine::Cluster;
 
 /// Name, and the name used by the tables of published measurements, and the file.
-const PRESETS: [(&str, &str, &str); 12] = [
+const PRESETS: [(&str, &str, &str); 13] = [
     ("a100", "a100-80-sxm-selene", include_str!("../../presets/clusters/a100.json")),
     ("a100-40", "a100-40-sxm-dgxa100", include_str!("../../presets/clusters/a100-40.json")),
+    ("a100-jeanzay", "a100-80-sxm-jeanzay", include_str!("../../presets/clusters/a100-jeanzay.json")),
     ("ascend910", "ascend910-atlas800", include_str!("../../presets/clusters/ascend910.json")),
     ("h100", "h100-80-sxm-eos", include_str!("../../presets/clusters/h100.json")),
     ("h100-96", "h100-96-hbm2e-grand-teton", include_str!("../../presets/clusters/h100-96.json")),

@@ -71,8 +71,8 @@ impl PartTime {
     }
 }
 
-/// Bytes a half-precision number takes.
-pub(crate) const HALF: f64 = 2.0;
+/// Bytes of a half-precision number, in which the traffic below is stated.
+const HALF: f64 = 2.0;
 /// Kernels of a layer's forward pass in an eager framework: 6 products and about as many fused elementwise kernels.
 const KERNELS: f64 = 14.0;
 /// Passes over the scores outside the products, bytes per score: scaled masked softmax reads and writes (2+2), dropout
@@ -86,7 +86,14 @@ const HEAD_BYTES: f64 = 4.0;
 const INNER_BYTES: f64 = 4.0;
 /// Single-precision operations per byte that an elementwise kernel moves: about 15 per element (random bits of dropout,
 /// exponentials of softmax and GELU, sums of norms) over 3 bytes of traffic.
-const VECTOR_OPS: f64 = 1.5;
+pub(crate) const VECTOR_OPS: f64 = 1.5;
+/// Single-precision operations per score of a tiled attention kernel: an exponential on the special function units, a
+/// sixteenth as fast as the vector units' multiply-adds (counted as 8 operations), and scale, maximum, difference, sum and
+/// two conversions.
+const SOFTMAX_OPS: f64 = 14.0;
+/// Rate of eight-bit over half-precision products, very large ones: 1,402.6 over 794.5 TFLOP/s measured on an H100
+/// (github stas00/ml-engineering, maximum achievable matmul FLOPS); the peaks would say 2.
+const FLOAT8_SPEED: f64 = 1.765;
 /// Loss over the vocabulary, bytes per logit forward: cast to single precision, maximum, exponential, sum.
 const LOGIT_BYTES: f64 = 20.0;
 
@@ -106,16 +113,16 @@ impl<'a> LayerShape<'a> {
         Self { model, platform, plan, tokens, tensor: f64::from(plan.tensor) }
     }
 
-    /// Bytes of the residual stream of one micro-batch on one device (half precision).
+    /// Bytes of the residual stream of one micro-batch on one device.
     pub(crate) fn stream_bytes(&self) -> f64 {
-        HALF * self.tokens * self.model.hidden as f64
+        self.plan.word() * self.tokens * self.model.hidden as f64
     }
 
     /// Seconds of `batch` products of `[m, k]` by `[k, n]`: the slower of arithmetic, whose rate saturates with every side,
     /// and memory traffic.
     fn product(&self, batch: f64, m: f64, n: f64, k: f64) -> f64 {
         let arithmetic = 2.0 * batch * m * n * k / self.rate(&[m, n, k], 1.0);
-        arithmetic.max(self.moved(HALF * batch * (m * k + k * n + m * n)))
+        arithmetic.max(self.moved(self.plan.word() * batch * (m * k + k * n + m * n)))
     }
 
     /// FLOP/s of a product with these sides, `speed` times as fast as half precision: each side x loses x/(x + n), where n,
@@ -123,7 +130,7 @@ impl<'a> LayerShape<'a> {
     fn rate(&self, sides: &[f64], speed: f64) -> f64 {
         let half = self.platform.constants.half_size * speed;
         let saturation: f64 = sides.iter().map(|side| side / (side + half)).product();
-        self.platform.peak * speed * self.platform.constants.matrix * saturation
+        self.peak() * speed * self.platform.constants.matrix * saturation
     }
 
     /// A product of a linear layer: half precision, or eight-bit inputs, which first have to be scaled and cast.
@@ -133,7 +140,7 @@ impl<'a> LayerShape<'a> {
         }
         let bytes = m * k + k * n + HALF * m * n;
         let cast = self.traffic((2.0 * HALF + 1.0) * (m * k + k * n));
-        (2.0 * m * n * k / self.rate(&[m, n, k], 2.0)).max(self.moved(bytes)) + cast
+        (2.0 * m * n * k / self.rate(&[m, n, k], FLOAT8_SPEED)).max(self.moved(bytes)) + cast
     }
 
     /// Seconds to move `bytes`.
@@ -141,9 +148,14 @@ impl<'a> LayerShape<'a> {
         bytes / (self.platform.memory_rate * self.platform.constants.memory)
     }
 
-    /// Seconds of elementwise kernels that move `bytes` and work on them.
+    /// Matrix peak in the plan's precision, FLOP/s. In single precision accelerators use their vector units.
+    fn peak(&self) -> f64 {
+        if self.plan.float32 { self.platform.vector } else { self.platform.peak }
+    }
+
+    /// Seconds of elementwise kernels that move `bytes` (counted in half precision) and work on them.
     fn traffic(&self, bytes: f64) -> f64 {
-        self.moved(bytes) + VECTOR_OPS * bytes / self.platform.vector
+        self.moved(bytes * self.plan.word() / HALF) + VECTOR_OPS * bytes / self.platform.vector
     }
 
     /// The attention core: matrix and memory seconds forward.
@@ -157,8 +169,13 @@ impl<'a> LayerShape<'a> {
                 let products = self.product(heads, rows, s, dim) + self.product(heads, rows, dim, s);
                 (products, self.traffic(SCORE_BYTES * heads * rows * s))
             }
-            // Blocks above the diagonal are skipped: half the flops. The head's width is the short side of every block.
-            Attention::Flash => (2.0 * heads * rows * s * dim / self.rate(&[rows, s, dim], 1.0), 0.0),
+            // Blocks above the diagonal are skipped: half the flops. The head's width is the short side of every block. The
+            // softmax runs on the vector units, before the block's second product can begin.
+            Attention::Flash => {
+                let scores = 0.5 * heads * rows * s;
+                let products = 4.0 * scores * dim / self.rate(&[rows, s, dim], 1.0);
+                (products, SOFTMAX_OPS * scores / self.platform.vector)
+            }
         }
     }
 
@@ -187,12 +204,12 @@ impl<'a> LayerShape<'a> {
         let (matrix, memory) = self.feed_forward(routed / here, f);
         let (shared_matrix, shared_memory) =
             if e.shared == 0 { (0.0, 0.0) } else { self.feed_forward(self.tokens, f * e.shared as f64) };
-        let moved = routed * HALF * self.model.hidden as f64;
+        let moved = routed * self.plan.word() * self.model.hidden as f64;
         let split = if self.plan.sequence_parallel { self.tensor } else { 1.0 };
         let stride = self.plan.tensor;
         let way = self.platform.group(self.plan.expert, stride, moved).all_to_all(moved / split);
         // Sorting tokens by expert and back: four passes over the routed rows.
-        let sorting = self.traffic(4.0 * moved / split);
+        let sorting = self.traffic(4.0 * routed * HALF * self.model.hidden as f64 / split);
         (here * matrix + shared_matrix, here * memory + shared_memory + sorting, 2.0 * way)
     }
 
@@ -212,7 +229,7 @@ impl<'a> LayerShape<'a> {
         if self.plan.context == 1 {
             return 0.0;
         }
-        let kv = 2.0 * HALF * self.tokens * (self.model.kv() * self.model.head_dim()) as f64 / self.tensor;
+        let kv = 2.0 * self.plan.word() * self.tokens * (self.model.kv() * self.model.head_dim()) as f64 / self.tensor;
         let group = self.platform.group(self.plan.context, self.plan.tensor, kv);
         let way = group.half(kv * f64::from(self.plan.context)) * self.platform.constants.overlap_slowdown;
         (way - core).max(0.0)
@@ -241,19 +258,15 @@ impl<'a> LayerShape<'a> {
             launch: 0.0,
         };
         forward.launch = (KERNELS * self.platform.constants.launch_s - forward.compute()).max(0.0);
-        let mut core =
-            Seconds { matrix: core_matrix, memory: core_memory, context: forward.context, ..Seconds::default() };
+        let core = Seconds { matrix: core_matrix, memory: core_memory, context: forward.context, ..Seconds::default() };
         let double = Seconds { matrix: 2.0 * forward.matrix, memory: 2.0 * forward.memory, ..forward };
         let backward = Seconds { launch: 2.0 * forward.launch, context: 2.0 * forward.context, ..double };
-        if self.plan.attention == Attention::Flash {
-            // The tiled backward recomputes the scores itself: 2.5 times the forward products.
-            core = Seconds { memory: 0.0, ..core };
-        }
         let recompute = match self.plan.recompute {
             super::plan::Recompute::None => Seconds::default(),
             super::plan::Recompute::Selective => core,
             super::plan::Recompute::Full => forward,
         };
+        // The tiled backward recomputes the scores itself: 2.5 times the forward products.
         let extra = if self.plan.attention == Attention::Flash { 0.5 * core_matrix } else { 0.0 };
         let backward = Seconds { matrix: backward.matrix + extra, ..backward };
         PartTime { forward, backward, recompute, weight: projection_matrix + ffn_matrix }
@@ -261,7 +274,7 @@ impl<'a> LayerShape<'a> {
 
     /// The embedding: rows are looked up and summed over the tensor group; gradients are scattered.
     pub(crate) fn embedding(&self) -> PartTime {
-        let bytes = self.stream_bytes();
+        let bytes = HALF * self.tokens * self.model.hidden as f64;
         let forward =
             Seconds { memory: self.traffic(2.0 * bytes), tensor: self.tensor_collective(), ..Seconds::default() };
         PartTime { forward, backward: Seconds { tensor: 0.0, ..forward }, ..PartTime::default() }

@@ -21,6 +21,5 @@ pub use plan::{Attention, Plan, Recompute};
 pub use platform::{Constants, Platform};
 pub use step::{Cut, Prediction, StepParts, Timing, even_cut, predict, predict_mixed};
 
+pub(crate) use layer::VECTOR_OPS;
 pub(crate) use step::{Rates, Tail, device_of, hop_seconds, stage_gather};
-
-pub(crate) use layer::HALF;

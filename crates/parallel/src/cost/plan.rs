@@ -61,6 +61,9 @@ pub struct Plan {
     pub attention: Attention,
     /// Linear layers multiply eight-bit numbers (at twice the half-precision peak).
     pub float8: bool,
+    /// Everything is kept and computed in single precision, as processors do.
+    #[serde(default)]
+    pub float32: bool,
     /// Gradients are reduced (and ZeRO-3 weights gathered) while the backward pass runs.
     pub overlap_gradients: bool,
     /// Pipeline transfers run beside the computation instead of between its kernels.
@@ -86,9 +89,15 @@ impl Plan {
             schedule: Schedule::OneFOneB,
             attention: Attention::Unfused,
             float8: false,
+            float32: false,
             overlap_gradients: false,
             overlap_transfers: false,
         }
+    }
+
+    /// Bytes of a weight or an activation.
+    pub fn word(&self) -> f64 {
+        if self.float32 { 4.0 } else { 2.0 }
     }
 
     /// Devices used.

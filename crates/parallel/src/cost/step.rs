@@ -5,13 +5,13 @@ use crate::schedule::{Pipeline, Schedule, even_makespan, order, replay};
 use serde::Serialize;
 
 use super::error::CostError;
-use super::layer::{HALF, LayerShape, PartTime};
+use super::layer::{LayerShape, PartTime};
 use super::plan::Plan;
 use super::platform::Platform;
 
-/// Bytes the optimizer moves per parameter: gradient read for the norm (2) and the update (2), master weight, first and
-/// second moment read and written (24), half-precision weight written (2).
-const UPDATE_BYTES: f64 = 30.0;
+/// Bytes the optimizer moves per parameter: master weight, first and second moment read and written. Beside them the gradient
+/// is read for the norm and for the update, and a half-precision copy of the weight is written.
+const UPDATE_BYTES: f64 = 24.0;
 
 /// Seconds of a step by what they are spent on, on the busiest device. They add up to the step exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -274,8 +274,10 @@ impl Tail {
     pub(crate) fn of(plan: &Plan, platform: &Platform, weights: f64, experts: f64, window: f64, layers: f64) -> Self {
         let replicas = plan.data * plan.context;
         let shards = |n: u32| if plan.zero > 0 { f64::from(n.max(1)) } else { 1.0 };
-        let moved = UPDATE_BYTES * (weights / shards(replicas) + experts / shards(replicas / plan.expert.max(1)));
-        let reduce = reduction(plan, platform, HALF * weights, HALF * experts);
+        let words = if plan.float32 { 2.0 } else { 3.0 };
+        let moved = (UPDATE_BYTES + words * plan.word())
+            * (weights / shards(replicas) + experts / shards(replicas / plan.expert.max(1)));
+        let reduce = reduction(plan, platform, plan.word() * weights, plan.word() * experts);
         let hidden = (reduce * platform.constants.overlap_slowdown - window).max(reduce / layers.max(1.0));
         Self {
             data: if plan.overlap_gradients { hidden } else { reduce },
@@ -353,7 +355,7 @@ pub(crate) fn stage_gather(
     if plan.zero < 3 || replicas <= 1 {
         return 0.0;
     }
-    let (dense, experts) = (HALF * weights.dense, HALF * weights.experts);
+    let (dense, experts) = (plan.word() * weights.dense, plan.word() * weights.experts);
     let mut way = platform.group(replicas, plan.tensor, dense).half(dense);
     if experts > 0.0 && replicas / plan.expert > 1 {
         way += platform.group(replicas / plan.expert, plan.tensor * plan.expert, experts).half(experts);

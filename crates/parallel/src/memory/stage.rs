@@ -1,6 +1,6 @@
 //! Memory of one pipeline device under a plan.
 
-use crate::cost::{Attention, HALF, Plan, Recompute, device_of};
+use crate::cost::{Attention, Plan, Recompute, device_of};
 use crate::model::Transformer;
 use crate::schedule::Schedule;
 use serde::Serialize;
@@ -118,7 +118,8 @@ fn expert_layer(model: &Transformer, plan: &Plan, attention: f64) -> (f64, f64) 
     (attention + router + e.shared as f64 * one, e.count as f64 / f64::from(plan.expert) * one)
 }
 
-/// Bytes of one layer's activations for one micro-batch: (kept, everything a backward pass through it touches).
+/// Bytes of one layer's activations for one micro-batch: (kept, everything a backward pass through it touches). The counts
+/// are those of half precision; single precision doubles them.
 fn layer_activations(model: &Transformer, plan: &Plan, with_experts: bool) -> (f64, f64) {
     let tokens = f64::from(plan.micro_batch) * model.sequence as f64 / f64::from(plan.context);
     let (h, t) = (model.hidden as f64, f64::from(plan.tensor));
@@ -130,10 +131,10 @@ fn layer_activations(model: &Transformer, plan: &Plan, with_experts: bool) -> (f
         Some(e) => {
             let visits = e.active as f64 * e.capacity_factor;
             let inner = passes * model.expert_ffn() as f64 / t;
-            (visits + e.shared as f64) * inner + 2.0 * visits * HALF * h / split
+            (visits + e.shared as f64) * inner + 4.0 * visits * h / split
         }
     };
-    let gathered = if plan.keep_gathered && plan.sequence_parallel { 2.0 * HALF * h } else { 0.0 };
+    let gathered = if plan.keep_gathered && plan.sequence_parallel { 4.0 * h } else { 0.0 };
     let rest = tokens * (10.0 * h / split + gathered + (4.0 * h + 4.0 * kv) / t + ffn);
     let core = match plan.attention {
         Attention::Unfused => 5.0 * model.heads as f64 * tokens * model.sequence as f64 / t,
@@ -142,10 +143,11 @@ fn layer_activations(model: &Transformer, plan: &Plan, with_experts: bool) -> (f
     let kept = match plan.recompute {
         Recompute::None => rest + core,
         Recompute::Selective => rest,
-        Recompute::Full if plan.keep_gathered => HALF * tokens * h,
-        Recompute::Full => HALF * tokens * h / split,
+        Recompute::Full if plan.keep_gathered => 2.0 * tokens * h,
+        Recompute::Full => 2.0 * tokens * h / split,
     };
-    (kept, rest + core)
+    let scale = plan.word() / 2.0;
+    (scale * kept, scale * (rest + core))
 }
 
 /// Chunks' worth of micro-batches that device `d` keeps at most, by the order of the schedule.
@@ -231,13 +233,15 @@ fn states(plan: &Plan, w: &StageWeights) -> MemoryParts {
     let of_experts = (all / f64::from(plan.expert)).max(1.0);
     let sharded =
         |from: u8| if plan.zero >= from { w.dense / all + w.experts / of_experts } else { w.dense + w.experts };
-    let gathered = if plan.zero == 3 && all > 1.0 { 4.0 * w.largest } else { 0.0 };
+    let word = plan.word();
+    let gathered = if plan.zero == 3 && all > 1.0 { 2.0 * word * w.largest } else { 0.0 };
     MemoryParts {
-        weights: 2.0 * sharded(3),
-        gradients: 2.0 * sharded(2),
-        optimizer: 12.0 * sharded(1),
+        weights: word * sharded(3),
+        gradients: word * sharded(2),
+        // Two moments, and a single-precision copy of weights kept in half precision.
+        optimizer: if plan.float32 { 8.0 } else { 12.0 } * sharded(1),
         activations: 0.0,
-        working: gathered + 2.0 * w.largest,
+        working: gathered + word * w.largest,
     }
 }
 
@@ -248,11 +252,12 @@ fn working(plan: &Plan, layer: (f64, f64)) -> f64 {
     again + all
 }
 
-/// One micro-batch of logits in half and single precision, held by the last stage while the loss runs.
+/// One micro-batch of logits in half and single precision (twice in single), held by the last stage while the loss runs.
 fn logits(model: &Transformer, plan: &Plan) -> f64 {
     if model.vocabulary <= 1 {
         return 0.0;
     }
     let tokens = f64::from(plan.micro_batch) * model.sequence as f64 / f64::from(plan.context);
-    6.0 * tokens * model.vocabulary as f64 / f64::from(plan.tensor)
+    let bytes = if plan.float32 { 8.0 } else { 6.0 };
+    bytes * tokens * model.vocabulary as f64 / f64::from(plan.tensor)
 }

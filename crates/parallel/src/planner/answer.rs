@@ -21,6 +21,8 @@ pub struct Answer {
     pub cluster: String,
     /// Device type of each pipeline stage; one entry where all are alike.
     pub devices: Vec<String>,
+    /// Devices of a machine (of the first type).
+    pub machine: u32,
     /// What was asked.
     pub limits: Limits,
     /// The plan.

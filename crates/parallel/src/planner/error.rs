@@ -17,9 +17,23 @@ pub enum PlanError {
     /// A given plan has no price.
     #[error(transparent)]
     Cost(#[from] CostError),
-    /// The planner spreads transformers; other networks are simulated.
-    #[error("model `{0}` is no transformer; the planner spreads transformers (recommenders: see the simulator)")]
+    /// This search spreads transformers; [`super::plan_network`] other networks.
+    #[error("model `{0}` is no transformer; other networks are planned by `plan_network`")]
     NotTransformer(String),
+    /// Networks other than transformers are planned on devices of one type.
+    #[error(
+        "model `{model}`: networks other than transformers are planned on devices of one type, the cluster has {types}; plan \
+         each type apart"
+    )]
+    SeveralTypes {
+        /// Model.
+        model: String,
+        /// Types of the cluster.
+        types: usize,
+    },
+    /// The model has no graph at a micro-batch that was tried.
+    #[error("cannot capture the model: {0}")]
+    Capture(String),
     /// Nothing divides.
     #[error("no plan for `{model}` on {devices} devices with a batch of {batch}: {why}")]
     NothingDivides {

@@ -1,4 +1,4 @@
-//! The planner: how to spread a transformer over a cluster.
+//! The planner: how to spread a transformer ([`plan`]) or another network ([`plan_network`]) over a cluster.
 //!
 //! Every plan of the space ([`Limits`]) is priced in closed form; the most promising are replayed exactly, then every plan
 //! whose lower bound is below the best replay, until none is left: the answer is the best of the space, or says how far from
@@ -9,6 +9,7 @@ mod cut;
 mod error;
 mod explain;
 mod mixed;
+mod network;
 mod picture;
 mod placement;
 mod score;
@@ -19,6 +20,7 @@ mod text;
 pub use answer::{Alternative, Answer, Search, Sensitivity};
 pub use cut::{StageCost, all_cuts, best_cut};
 pub use error::{Misfit, PlanError};
+pub use network::{NetworkAlternative, NetworkAnswer, NetworkPlan, Tables, plan_network};
 pub use placement::{Placement, Traffic, place};
 pub use space::Limits;
 
@@ -163,6 +165,7 @@ fn answer(
         sequence: shape.sequence,
         cluster: cluster.name.clone(),
         devices: platforms.iter().map(|p| p.device.clone()).collect(),
+        machine: platforms[0].node,
         limits: limits.clone(),
         memory: stage_memory(shape, &best.plan, &best.cut),
         usable: platforms.iter().map(|p| limits.usable_memory * p.memory).collect(),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::collections::BinaryHeap;
 
 use crate::cluster::Cluster;
-use crate::cost::{HALF, Plan, Recompute};
+use crate::cost::{Plan, Recompute};
 use crate::memory::stage_weights;
 use crate::model::Transformer;
 
@@ -84,11 +84,11 @@ impl Traffic {
         let mut traffic = Self::new(t * replicas * p);
         let tokens = f64::from(plan.micro_batch) * model.sequence as f64 / f64::from(plan.context);
         let m = f64::from(plan.micro_batches());
-        let stream = HALF * tokens * model.hidden as f64 * m;
+        let stream = plan.word() * tokens * model.hidden as f64 * m;
         let ways = if plan.recompute == Recompute::Full { 6.0 } else { 4.0 };
         let layers = model.layers as f64 / p as f64;
         let pair = 2.0 * ways * layers * stream / t as f64;
-        let gradients = stage_weights(model, plan, cut).first().map_or(0.0, |w| 2.0 * HALF * w.dense);
+        let gradients = stage_weights(model, plan, cut).first().map_or(0.0, |w| 2.0 * plan.word() * w.dense);
         let hop = 2.0 * stream * f64::from(plan.chunks) / t as f64;
         for rank in 0..t * replicas * p {
             let (ti, ri, s) = (rank % t, rank / t % replicas, rank / t / replicas);

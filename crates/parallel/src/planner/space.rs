@@ -17,6 +17,9 @@ pub struct Limits {
     pub attention: Attention,
     /// Linear layers in eight bits.
     pub float8: bool,
+    /// Everything in single precision.
+    #[serde(default)]
+    pub float32: bool,
     /// The framework reduces gradients while the backward pass runs.
     pub overlap_gradients: bool,
     /// The framework sends activations while kernels run.
@@ -47,6 +50,7 @@ impl Limits {
             usable_memory: 0.92,
             attention,
             float8: false,
+            float32: false,
             overlap_gradients: true,
             overlap_transfers: false,
             schedules: vec![Schedule::OneFOneB, Schedule::Interleaved, Schedule::ZbH1, Schedule::ZbV],
@@ -93,6 +97,7 @@ pub(super) fn layer_keys(model: &Transformer, limits: &Limits, devices: u64, nod
                         micro_batch,
                         attention: limits.attention,
                         float8: limits.float8,
+                        float32: limits.float32,
                         overlap_gradients: limits.overlap_gradients,
                         overlap_transfers: limits.overlap_transfers,
                         ..Plan::single(limits.global_batch)

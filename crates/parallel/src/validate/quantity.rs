@@ -30,27 +30,55 @@ fn plain(model: &Transformer) -> bool {
     !model.gated && model.experts.is_none() && model.ffn() == 4 * model.hidden && model.kv() == model.heads
 }
 
-/// The predicted value of a measured quantity, given seconds of a step; `None` for ratios between rows.
+/// The predicted value of a measured quantity in its own unit, given seconds of a step; `None` for ratios between rows and
+/// for units that do not belong to the quantity.
 pub fn predicted(case: &Case, measured: &Measured, global_batch: u32, step_s: f64) -> Option<f64> {
     let batch = f64::from(global_batch);
     let devices = case.platform.devices as f64;
     let flops = step_flops(measured.formula.as_deref(), &case.model, batch);
     let tokens = batch * case.model.sequence as f64;
-    let name = measured.quantity.as_str();
-    let per_device = name.contains("per_gpu") || name.contains("per_device") || measured.unit.contains("/GPU");
+    let (name, unit) = (measured.quantity.as_str(), measured.unit.as_str());
+    let of_device = |word: &str| word.contains("per_gpu") || word.contains("per_device");
+    let per_device = of_device(name) || ["/gpu", "/device"].iter().any(|p| unit.to_lowercase().contains(p));
     let share = if per_device { devices } else { 1.0 };
     match name {
-        "step_time" | "iteration_time" if measured.unit == "ms" => Some(step_s * 1e3),
-        "step_time" | "iteration_time" => Some(step_s),
-        "aggregate" => Some(flops / step_s / 1e15),
-        n if n.starts_with("tflops") => Some(flops / step_s / devices / 1e12),
-        n if n.starts_with("percent_of_peak") || n.contains("utilization") || n == "mfu" => {
-            Some(100.0 * flops / step_s / devices / case.platform.peak)
+        "step_time" | "iteration_time" => Some(step_s / seconds(unit)?),
+        "aggregate" => Some(flops / step_s / flop_unit(unit)?),
+        n if n.starts_with("tflops") => Some(flops / step_s / devices / flop_unit(unit).unwrap_or(1e12)),
+        n if n.starts_with("percent_of_peak") || n.contains("utilization") || n == "mfu" || n == "hfu" => {
+            let peak = measured.peak.map_or(case.platform.peak, |p| p * 1e12);
+            let whole = if unit == "%" || measured.value > 1.5 { 100.0 } else { 1.0 };
+            Some(whole * flops / step_s / devices / peak)
         }
-        n if n.contains("token") => Some(tokens / step_s / share),
+        n if n.contains("token") => Some(tokens / step_s / share / thousands(unit)),
         n if n.contains("sample") || n.contains("sequence") => Some(batch / step_s / share),
         _ => None,
     }
+}
+
+/// Seconds that a unit of time stands for; seconds where the row has no unit.
+fn seconds(unit: &str) -> Option<f64> {
+    match unit {
+        "" | "s" | "sec" | "seconds" => Some(1.0),
+        "ms" => Some(1e-3),
+        "us" => Some(1e-6),
+        "min" => Some(60.0),
+        "h" => Some(3600.0),
+        _ => None,
+    }
+}
+
+/// FLOP/s that a unit stands for, by its prefix.
+fn flop_unit(unit: &str) -> Option<f64> {
+    let prefix = unit.chars().next()?;
+    let factor =
+        [('G', 1e9), ('T', 1e12), ('P', 1e15), ('E', 1e18)].into_iter().find(|(letter, _)| *letter == prefix)?.1;
+    unit[1..].to_uppercase().starts_with("F").then_some(factor)
+}
+
+/// A thousand where the unit says so, such as `ktokens/s`.
+fn thousands(unit: &str) -> f64 {
+    if unit.starts_with('k') { 1e3 } else { 1.0 }
 }
 
 /// Seconds of a step that a measured quantity implies; the inverse of [`predicted`].

@@ -1,5 +1,5 @@
 //! Conformance with golden data: every file of a known form in the folder named by `CHANDLERY_VECTORS` (at its top or in
-//! `plan/`), else in `fixtures/golden/plan`.
+//! `plan/`), else in `fixtures/golden/plan` and the published tables of the crate.
 
 mod completion;
 mod howto;
@@ -16,10 +16,16 @@ use std::path::{Path, PathBuf};
 
 /// Every JSON file that belongs to the plan data: path and content, by name.
 fn documents() -> Vec<(PathBuf, Value)> {
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/golden/plan");
-    let root = std::env::var("CHANDLERY_VECTORS").unwrap_or_else(|_| default.into());
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths: Vec<PathBuf> = Vec::new();
-    for folder in [Path::new(&root).to_path_buf(), Path::new(&root).join("plan")] {
+    let folders = match std::env::var_os("CHANDLERY_VECTORS") {
+        Some(root) => vec![PathBuf::from(&root), Path::new(&root).join("plan")],
+        None => {
+            paths.push(here.join("tables/published.json"));
+            vec![here.join("../../fixtures/golden/plan")]
+        }
+    };
+    for folder in folders {
         let Ok(entries) = std::fs::read_dir(&folder) else { continue };
         paths.extend(entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json")));
     }

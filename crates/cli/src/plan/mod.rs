@@ -1,5 +1,7 @@
 //! Plans for clusters.
 
+mod measure;
+
 use crate::args::{Plan, PlanCheck};
 use crate::{Result, say};
 use chandlery::nn::file::write_atomic;
@@ -7,10 +9,14 @@ use chandlery::parallel::cli::{self, PlanArgs, ValidateArgs};
 
 /// Plans, or checks the model of costs.
 pub fn plan(args: &Plan) -> Result<()> {
-    if let Some(PlanCheck::Validate { table, calibrate_on, json }) = &args.check {
-        let args = ValidateArgs { table: table.clone(), calibrate_on: calibrate_on.clone(), json: *json };
-        say(cli::validate(&args)?);
-        return Ok(());
+    match &args.check {
+        Some(PlanCheck::Validate { table, calibrate_on, json }) => {
+            let args = ValidateArgs { table: table.clone(), calibrate_on: calibrate_on.clone(), json: *json };
+            say(cli::validate(&args)?);
+            return Ok(());
+        }
+        Some(PlanCheck::Measure(args)) => return measure::measure(args),
+        None => {}
     }
     let plan = cli::plan(&PlanArgs {
         model: args.model.clone(),
@@ -34,11 +40,5 @@ pub fn plan(args: &Plan) -> Result<()> {
         }
         say(format!("pictures: {}", dir.join("plan.html").display()));
     }
-    Ok(())
-}
-
-/// Measures this machine.
-pub fn probe() -> Result<()> {
-    say(cli::probe()?);
     Ok(())
 }
