@@ -78,6 +78,43 @@ fn keep(ways: &mut Vec<Way>, new: Way) {
     ways.push(new);
 }
 
+/// Layers of each device when `layers` are spread so that the slowest device is as fast as it can be, each device having `least`
+/// at least: every layer goes to the device that has least work with it. `layer` is the time of one layer, `first` and `last`
+/// what the first and the last device do besides.
+pub fn balanced(layers: u64, devices: u32, least: u32, layer: f64, ends: (f64, f64)) -> Vec<u64> {
+    let p = devices as usize;
+    let fixed = |d: usize| if d == 0 { ends.0 } else { 0.0 } + if d + 1 == p { ends.1 } else { 0.0 };
+    let mut counts = vec![u64::from(least); p];
+    let Some(mut left) = layers.checked_sub(u64::from(least) * p as u64) else { return counts };
+    // Nearly all of it at once: up to one layer below the mean work.
+    let level = (layers as f64 * layer + ends.0 + ends.1) / p as f64;
+    for (d, count) in counts.iter_mut().enumerate() {
+        let whole = ((level - fixed(d)) / layer - 1.0).floor().max(0.0) as u64;
+        let more = whole.saturating_sub(*count).min(left);
+        *count += more;
+        left -= more;
+    }
+    let work = |counts: &[u64], d: usize| (counts[d] + 1) as f64 * layer + fixed(d);
+    for _ in 0..left {
+        let least = (0..p).fold(0, |best, d| if work(&counts, d) < work(&counts, best) { d } else { best });
+        counts[least] += 1;
+    }
+    counts
+}
+
+/// Whether there are at most `most` ways to cut `layers` over `stages`.
+pub(super) fn few_cuts(layers: u64, stages: u32, most: usize) -> bool {
+    let (n, k) = (layers.saturating_sub(1), u64::from(stages.saturating_sub(1)));
+    let mut ways = 1u64;
+    for i in 0..k.min(n.saturating_sub(k)) {
+        ways = ways.saturating_mul(n - i) / (i + 1);
+        if ways > most as u64 {
+            return false;
+        }
+    }
+    true
+}
+
 /// Every cut of `layers` over `stages`, at least one each, when there are at most `most` of them.
 pub fn all_cuts(layers: u32, stages: u32, most: usize) -> Option<Vec<Vec<u32>>> {
     let mut cuts = vec![Vec::new()];
@@ -121,6 +158,28 @@ mod tests {
             let cut = best_cut(l.into(), &stages, m.into()).expect("cut");
             let least = all_cuts(l, p, 10_000).expect("few").iter().map(|c| bound(c, &stages, m.into())).fold(f64::INFINITY, f64::min);
             prop_assert!((bound(&cut, &stages, m.into()) - least).abs() < 1e-9, "{cut:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn balanced_is_as_good_as_the_best_cut_of_one_micro_batch(l in 1u32..12, p in 1u32..5, f in 0u32..9, h in 0u32..9) {
+            prop_assume!(p <= l);
+            let (first, last) = (f64::from(f) / 3.0, f64::from(h) / 3.0);
+            let worst = |cut: &[u64]| {
+                let of = |(d, n): (usize, &u64)| {
+                    *n as f64 + if d == 0 { first } else { 0.0 } + if d + 1 == p as usize { last } else { 0.0 }
+                };
+                cut.iter().enumerate().map(of).fold(0.0, f64::max)
+            };
+            let ours = balanced(l.into(), p, 1, 1.0, (first, last));
+            prop_assert_eq!(ours.iter().sum::<u64>(), u64::from(l));
+            let all = all_cuts(l, p, 100_000).expect("few");
+            prop_assert!(few_cuts(l.into(), p, all.len()));
+            prop_assert!(all.len() == 1 || !few_cuts(l.into(), p, all.len() - 1));
+            let wide = |c: &Vec<u32>| c.iter().map(|&n| u64::from(n)).collect::<Vec<_>>();
+            let least = all.iter().map(|c| worst(&wide(c))).fold(f64::INFINITY, f64::min);
+            prop_assert!((worst(&ours) - least).abs() < 1e-9, "{:?}", ours);
         }
     }
 

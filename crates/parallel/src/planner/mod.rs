@@ -18,7 +18,7 @@ mod space;
 mod text;
 
 pub use answer::{Alternative, Answer, Search, Sensitivity};
-pub use cut::{StageCost, all_cuts, best_cut};
+pub use cut::{StageCost, all_cuts, balanced, best_cut};
 pub use error::{Misfit, PlanError};
 pub use network::{NetworkAlternative, NetworkAnswer, NetworkPlan, Tables, plan_network};
 pub use placement::{Placement, Traffic, place};

@@ -5,6 +5,9 @@ use crate::memory::{Activations, LayerWeights, Load, StageWeights};
 use crate::model::Transformer;
 use crate::schedule::Schedule;
 
+use super::cut::{balanced, few_cuts};
+use super::search::ALL_CUTS;
+
 /// What all plans with the same layers share.
 pub(super) struct Prepared<'a> {
     model: &'a Transformer,
@@ -45,9 +48,12 @@ impl<'a> Prepared<'a> {
     pub(super) fn score(&self, plan: &Plan) -> Score {
         let even = Even::new(self.model.layers, plan);
         let hop = hop_seconds(self.model, plan, self.platform);
-        let step = self.makespan(plan, &even, hop);
+        let even_step = self.makespan(plan, &even, hop);
+        let uneven = self.uneven(plan, hop);
+        let step = uneven.map_or(even_step, |u| u.step.min(even_step));
         let tail = self.tail(plan, &even);
-        let bound = self.bound(plan, &even, hop, step) + self.least_tail(plan);
+        let bound = uneven.map_or_else(|| self.bound(plan, &even, hop, step), |u| u.bound.min(even_step));
+        let bound = bound + self.least_tail(plan);
         Score { step: step + tail, bound: bound.min(step + tail), over: self.fullest(plan, &even) - self.usable }
     }
 
@@ -109,8 +115,36 @@ impl<'a> Prepared<'a> {
         (1.0 - moved * layer.weight / all).max(0.0)
     }
 
-    /// Interleaved and V schedules are cut evenly: the score itself, without the drain where weight gradients may fill it.
-    /// Else the best real-valued cut: stage s starts after the s before it and drains through them, so that with work
+    /// Interleaved pipelines: the balanced cut. Device d cannot start before the stages of the first chunk before it, and ends
+    /// before their backward passes: max over d of (m x work of d + stages before it). Where every cut is tried, the bound is
+    /// that of the best real-valued one with a layer a stage at least.
+    fn uneven(&self, plan: &Plan, hop: f64) -> Option<Uneven> {
+        if plan.schedule != Schedule::Interleaved || plan.pipeline == 1 {
+            return None;
+        }
+        let (p, v, m) = (f64::from(plan.pipeline), f64::from(plan.chunks), f64::from(plan.micro_batches()));
+        let (layer, first, last) = self.layer_and_ends();
+        let sent = if plan.overlap_transfers { 0.0 } else { hop };
+        if few_cuts(self.model.layers, plan.virtual_stages(), ALL_CUTS) {
+            let total = self.model.layers as f64 * layer + first + last;
+            let before = layer * (p - 1.0) / 2.0 + (first + 2.0 * sent * (p - 1.0) / 2.0) * (p - 1.0) / p;
+            let mean = m * total / p + m * sent * (2.0 * v - 2.0 / p) + before.min(layer * (p - 1.0) / 2.0);
+            let coarse = m * (self.model.layers as f64 / p).ceil() * layer;
+            return Some(Uneven { step: f64::INFINITY, bound: mean.max(coarse) });
+        }
+        let counts = balanced(self.model.layers, plan.pipeline, plan.chunks, layer, (first, last));
+        let (mut before, mut most) = (0.0, 0.0f64);
+        for (d, &n) in counts.iter().enumerate() {
+            let end = if d == 0 { first } else { 0.0 } + if d + 1 == counts.len() { last } else { 0.0 };
+            let ways = 2.0 * v - f64::from(u32::from(d == 0)) - f64::from(u32::from(d + 1 == counts.len()));
+            most = most.max(m * (n as f64 * layer + end + sent * ways) + before);
+            // Earlier chunks take the layers that do not divide.
+            before += n.div_ceil(u64::from(plan.chunks)) as f64 * layer + if d == 0 { first } else { 0.0 };
+        }
+        Some(Uneven { step: most, bound: most })
+    }
+
+    /// V schedules: without the drain, which weight gradients may fill. Else the best real-valued cut: stage s starts after the s before it and drains through them, so that with work
     /// t_1..t_p the makespan is at least max_s(t_1+..+t_{s-1} + m t_s), least when all are equal: total / (1-(1-1/m)^p).
     fn bound(&self, plan: &Plan, even: &Even, hop: f64, step: f64) -> f64 {
         let (p, m) = (f64::from(plan.pipeline), f64::from(plan.micro_batches()));
@@ -124,7 +158,6 @@ impl<'a> Prepared<'a> {
             + ends(&self.rates.embedding)
             + ends(&self.rates.head);
         match plan.schedule {
-            Schedule::Interleaved => step,
             Schedule::ZbV => m * self.busy(plan, even, hop, plan.pipeline - 1).min(total / p),
             Schedule::ZbH1 => m * total / p,
             _ => {
@@ -204,6 +237,13 @@ impl<'a> Prepared<'a> {
     pub(super) fn layer_and_ends(&self) -> (f64, f64, f64) {
         (ends(&self.layers(1.0)), ends(&self.rates.embedding), ends(&self.rates.head))
     }
+}
+
+/// Score of an interleaved pipeline cut otherwise than evenly, and a bound below the cuts that are tried.
+#[derive(Clone, Copy)]
+struct Uneven {
+    step: f64,
+    bound: f64,
 }
 
 /// Forward, backward and recomputation together.

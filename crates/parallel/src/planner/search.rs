@@ -7,12 +7,12 @@ use crate::memory::stage_memory;
 use crate::model::Transformer;
 use crate::schedule::Schedule;
 
-use super::cut::{StageCost, all_cuts, best_cut};
+use super::cut::{StageCost, all_cuts, balanced, best_cut, few_cuts};
 use super::score::{Prepared, Score};
 use super::space::{Limits, layer_keys, plans_of};
 
 /// Cuts tried one by one when there are at most so many.
-const ALL_CUTS: usize = 400;
+pub(super) const ALL_CUTS: usize = 400;
 /// Plans replayed before the bound decides.
 const FIRST: usize = 24;
 /// Operations replayed at most.
@@ -226,13 +226,36 @@ pub(super) fn price(model: &Transformer, platform: &Platform, limits: &Limits, p
     best
 }
 
+/// The cut that gives every device as much work as the others, embedding and head counted, its layers spread over its chunks.
+fn balanced_chunks(model: &Transformer, platform: &Platform, limits: &Limits, plan: &Plan) -> Vec<u32> {
+    let (p, v) = (plan.pipeline, plan.chunks);
+    let (layer, first, last) = Prepared::new(model, plan, platform, limits.usable_memory).layer_and_ends();
+    let ends = if plan.schedule == Schedule::ZbV { (first + last, 0.0) } else { (first, last) };
+    let counts = balanced(model.layers, p, v, layer, ends);
+    let mut cut = vec![0u32; plan.virtual_stages() as usize];
+    for (d, n) in counts.into_iter().enumerate() {
+        for chunk in 0..v {
+            let vee = plan.schedule == Schedule::ZbV && chunk == 1;
+            let stage = if vee { 2 * p as usize - 1 - d } else { chunk as usize * p as usize + d };
+            cut[stage] = (n / u64::from(v) + u64::from(u64::from(chunk) < n % u64::from(v))) as u32;
+        }
+    }
+    cut
+}
+
 fn cuts(model: &Transformer, platform: &Platform, limits: &Limits, plan: &Plan) -> Vec<Vec<u32>> {
     let even = even_cut(model.layers, plan.virtual_stages());
-    if plan.pipeline == 1 || matches!(plan.schedule, Schedule::Interleaved | Schedule::ZbV) {
+    if plan.pipeline == 1 {
         return vec![even];
     }
-    if let Some(all) = u32::try_from(model.layers).ok().and_then(|l| all_cuts(l, plan.pipeline, ALL_CUTS)) {
+    if few_cuts(model.layers, plan.virtual_stages(), ALL_CUTS)
+        && let Some(all) = u32::try_from(model.layers).ok().and_then(|l| all_cuts(l, plan.virtual_stages(), ALL_CUTS))
+    {
         return all;
+    }
+    if plan.chunks > 1 {
+        let cut = balanced_chunks(model, platform, limits, plan);
+        return if cut == even { vec![even] } else { vec![even, cut] };
     }
     let prepared = Prepared::new(model, plan, platform, limits.usable_memory);
     let (layer, first, last) = prepared.layer_and_ends();

@@ -76,8 +76,7 @@ fn best_of_cuts(model: &Transformer, platform: &Platform, limits: &Limits, plan:
     if u64::from(stages) > model.layers || (plan.chunks > 1 && plan.pipeline == 1) {
         return f64::INFINITY;
     }
-    let even = vec![even_cut(model.layers, stages)];
-    let cuts = if plan.chunks > 1 { even } else { all_cuts(model.layers as u32, stages, 10_000).expect("few") };
+    let cuts = all_cuts(model.layers as u32, stages, 10_000).expect("few");
     let fits = |cut: &Vec<u32>| {
         stage_memory(model, plan, cut).iter().all(|d| d.total() <= limits.usable_memory * platform.memory)
     };
@@ -107,6 +106,19 @@ fn planner_equals_brute_force_on_small_cases() {
             assert!(found.search.gap < 1e-9, "not proved: {:?}", found.search);
         }
     }
+}
+
+#[test]
+fn a_heavy_head_takes_layers_from_the_last_device_of_an_interleaved_pipeline() {
+    let model = Transformer { vocabulary: 1 << 20, ..shape(64, 2048, 16) };
+    let spec = ModelSpec::gpt("wide-vocabulary", "test", model).expect("model");
+    let cluster = Cluster::preset("v100-paddle-32").expect("preset");
+    let limits =
+        Limits { pipeline: vec![4], schedules: vec![Schedule::Interleaved], ..Limits::new(128, Attention::Unfused) };
+    let found = plan(&spec, &cluster, &limits).expect("plan");
+    let (p, v) = (found.plan.pipeline as usize, found.plan.chunks as usize);
+    let layers = |d: usize| (0..v).map(|c| found.cut[c * p + d]).sum::<u32>();
+    assert!(v > 1 && layers(p - 1) < layers(1), "{:?}", found.cut);
 }
 
 #[test]
