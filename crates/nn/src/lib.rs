@@ -20,10 +20,12 @@ mod layers;
 mod mode;
 mod store;
 mod summary;
+mod vision;
 
 pub use error::{Error, Result};
 pub use init::Init;
 pub use layers::{Dropout, Embedding, LayerNorm, Linear, Mlp, Norm, NormKind, RmsNorm};
 pub use mode::Mode;
-pub use store::{LoadReport, ParamStore, Scope, Strictness, load_tensors, save_tensors};
+pub use store::{Buffer, LoadReport, ParamStore, Scope, Strictness, load_tensors, save_tensors};
 pub use summary::summary;
+pub use vision::{BatchNorm2d, BatchNormConfig, ChannelDropout, Conv2d, Statistics};

@@ -4,14 +4,15 @@ use crate::{Error, Init, Result, file};
 use candle_core::{DType, Device, Shape, Tensor, Var};
 use chandlery_kernels::Key;
 use safetensors::SafeTensors;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The parameters of a model, ordered by name.
+/// The parameters of a model, ordered by name, and its buffers: values that belong to it, are saved and loaded with it,
+/// but are not trained (running statistics of batch norm).
 ///
-/// Cloning shares the parameters. The start value of each depends on the store's seed and the parameter's name alone,
+/// Cloning shares both. The start value of each depends on the store's seed and the parameter's name alone,
 /// so adding a layer changes no other.
 #[derive(Clone)]
 pub struct ParamStore(Arc<Inner>);
@@ -20,7 +21,25 @@ struct Inner {
     key: Key,
     dtype: DType,
     device: Device,
-    params: Mutex<BTreeMap<String, Var>>,
+    content: Mutex<Content>,
+}
+
+#[derive(Default)]
+struct Content {
+    params: BTreeMap<String, Var>,
+    buffers: BTreeMap<String, Var>,
+    /// Paths whose parameters are not trained.
+    frozen: BTreeSet<String>,
+}
+
+impl Content {
+    /// Whether `name` is, or lies below, a frozen path.
+    fn is_frozen(&self, name: &str) -> bool {
+        let below = |path: &String| {
+            name.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.frozen.iter().any(below)
+    }
 }
 
 impl fmt::Debug for ParamStore {
@@ -33,7 +52,7 @@ impl ParamStore {
     /// An empty store whose parameters will have this type and place.
     pub fn new(seed: u64, dtype: DType, device: &Device) -> Self {
         let key = Key::new(seed).named("parameters");
-        Self(Arc::new(Inner { key, dtype, device: device.clone(), params: Mutex::default() }))
+        Self(Arc::new(Inner { key, dtype, device: device.clone(), content: Mutex::default() }))
     }
 
     /// The place to build a trainable model.
@@ -56,28 +75,62 @@ impl ParamStore {
         &self.0.device
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Var>> {
-        self.0.params.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.0.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Names in order.
+    /// Names of the parameters in order, frozen ones too.
     pub fn names(&self) -> Vec<String> {
-        self.lock().keys().cloned().collect()
+        self.lock().params.keys().cloned().collect()
     }
 
-    /// Parameters with their names, in order of name.
+    /// Parameters that are trained with their names, in order of name.
     pub fn named_vars(&self) -> Vec<(String, Var)> {
-        self.lock().iter().map(|(name, var)| (name.clone(), var.clone())).collect()
+        let content = self.lock();
+        let trained = content.params.iter().filter(|(name, _)| !content.is_frozen(name));
+        trained.map(|(name, var)| (name.clone(), var.clone())).collect()
     }
 
-    /// One parameter.
+    /// Parameters that were [frozen](Self::freeze) with their names, in order of name.
+    pub fn named_frozen(&self) -> Vec<(String, Var)> {
+        let content = self.lock();
+        let frozen = content.params.iter().filter(|(name, _)| content.is_frozen(name));
+        frozen.map(|(name, var)| (name.clone(), var.clone())).collect()
+    }
+
+    /// Buffers with their names, in order of name.
+    pub fn named_buffers(&self) -> Vec<(String, Var)> {
+        self.lock().buffers.iter().map(|(name, var)| (name.clone(), var.clone())).collect()
+    }
+
+    /// Everything that a file of the model holds, in order of name.
+    fn named_all(&self) -> Vec<(String, Var)> {
+        let content = self.lock();
+        let all: BTreeMap<&String, &Var> = content.params.iter().chain(&content.buffers).collect();
+        all.into_iter().map(|(name, var)| (name.clone(), var.clone())).collect()
+    }
+
+    /// One parameter or buffer.
     pub fn get(&self, name: &str) -> Option<Var> {
-        self.lock().get(name).cloned()
+        let content = self.lock();
+        content.params.get(name).or_else(|| content.buffers.get(name)).cloned()
     }
 
-    /// Number of values in all parameters.
+    /// Number of values in all parameters; buffers do not count.
     pub fn n_params(&self) -> usize {
-        self.lock().values().map(|v| v.elem_count()).sum()
+        self.lock().params.values().map(|v| v.elem_count()).sum()
+    }
+
+    /// Excludes the parameters at and below `path` (`"layer1"` for `layer1.0.conv1.weight`) from training: models that
+    /// are built afterwards get them without a graph, [`named_vars`](Self::named_vars) leaves them out, and batch norms
+    /// there use and keep their running statistics. They stay part of every file.
+    pub fn freeze(&self, path: &str) {
+        self.lock().frozen.insert(path.to_string());
+    }
+
+    /// Whether the parameters at `path` are excluded from training.
+    pub fn is_frozen(&self, path: &str) -> bool {
+        self.lock().is_frozen(path)
     }
 
     /// A store of its own with the same names and values.
@@ -89,20 +142,23 @@ impl ParamStore {
             key: self.0.key,
             dtype: self.0.dtype,
             device: self.0.device.clone(),
-            params: Mutex::default(),
+            content: Mutex::default(),
         }));
-        for (name, var) in self.named_vars() {
-            copy.lock().insert(name, Var::from_tensor(&var.as_detached_tensor().copy()?)?);
-        }
+        let content = self.lock();
+        let twin =
+            |(name, var): (&String, &Var)| Ok((name.clone(), Var::from_tensor(&var.as_detached_tensor().copy()?)?));
+        let params = content.params.iter().map(twin).collect::<Result<_>>()?;
+        let buffers = content.buffers.iter().map(twin).collect::<Result<_>>()?;
+        *copy.lock() = Content { params, buffers, frozen: content.frozen.clone() };
         Ok(copy)
     }
 
-    /// Writes all parameters to a safetensors file, whole or not at all.
+    /// Writes all parameters and buffers to a safetensors file, whole or not at all.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let tensors = self.named_vars().into_iter().map(|(name, var)| (name, var.as_detached_tensor()));
+        let tensors = self.named_all().into_iter().map(|(name, var)| (name, var.as_detached_tensor()));
         save_tensors(path, tensors.collect())
     }
 
@@ -127,7 +183,7 @@ impl ParamStore {
     ) -> Result<LoadReport> {
         let mut report = LoadReport::default();
         let mut fitting = Vec::new();
-        for (name, var) in self.named_vars() {
+        for (name, var) in self.named_all() {
             match tensors.remove(&name) {
                 None => report.missing.push(name),
                 Some(t) if t.dims() != var.dims() => {
@@ -136,7 +192,8 @@ impl ParamStore {
                 Some(t) => fitting.push((name, var, t)),
             }
         }
-        report.unexpected.extend(tensors.into_keys());
+        let counter = |name: &String| name.ends_with(".num_batches_tracked");
+        (report.ignored, report.unexpected) = tensors.into_keys().partition(counter);
         if strictness == Strictness::Exact && !report.is_exact() {
             return Err(Error::Mismatch { path: path.to_path_buf(), report: Box::new(report) });
         }
@@ -161,12 +218,14 @@ pub enum Strictness {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadReport {
-    /// Parameters that were set.
+    /// Parameters and buffers that were set.
     pub loaded: Vec<String>,
-    /// Parameters that the file lacks.
+    /// Parameters and buffers that the file lacks.
     pub missing: Vec<String>,
-    /// Tensors of the file that are no parameters.
+    /// Tensors of the file that the store does not know.
     pub unexpected: Vec<String>,
+    /// Counters `num_batches_tracked` of PyTorch's batch norm, on which no result depends.
+    pub ignored: Vec<String>,
     /// Name, shape in the store, shape in the file.
     pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
 }
@@ -226,23 +285,82 @@ impl Scope {
     /// The parameter `name`, made with `init` at the first call and shared at later ones (tied weights).
     ///
     /// # Errors
-    /// If it exists with another shape, or does not exist and the scope is frozen.
+    /// If it exists with another shape or as a buffer, or does not exist and the scope is frozen.
     pub fn param(&self, name: &str, shape: impl Into<Shape>, init: Init) -> candle_core::Result<Tensor> {
         let (name, shape) = (self.join(name), shape.into());
-        let mut params = self.store.lock();
-        let var = match params.get(&name) {
-            Some(var) if var.shape() == &shape => var.clone(),
-            Some(var) => candle_core::bail!("parameter {name} is {:?}, asked for as {:?}", var.dims(), shape.dims()),
-            None if self.frozen => candle_core::bail!("parameter {name} does not exist in the frozen store"),
+        let mut content = self.store.lock();
+        let frozen = self.frozen || content.is_frozen(&name);
+        if content.buffers.contains_key(&name) {
+            candle_core::bail!("{name} is a buffer, asked for as a parameter");
+        }
+        let var = self.get_or_insert(&mut content.params, ("parameter", name), shape, init)?;
+        Ok(if frozen { var.as_detached_tensor() } else { var.as_tensor().clone() })
+    }
+
+    /// The buffer `name`, made with `init` at the first call and shared at later ones.
+    ///
+    /// # Errors
+    /// If it exists with another shape or as a parameter, or does not exist and the scope is frozen.
+    pub fn buffer(&self, name: &str, shape: impl Into<Shape>, init: Init) -> candle_core::Result<Buffer> {
+        let (name, shape) = (self.join(name), shape.into());
+        let mut content = self.store.lock();
+        let frozen = self.frozen || content.is_frozen(&name);
+        if content.params.contains_key(&name) {
+            candle_core::bail!("{name} is a parameter, asked for as a buffer");
+        }
+        let var = self.get_or_insert(&mut content.buffers, ("buffer", name), shape, init)?;
+        Ok(Buffer { var, frozen })
+    }
+
+    fn get_or_insert(
+        &self,
+        among: &mut BTreeMap<String, Var>,
+        (what, name): (&str, String),
+        shape: Shape,
+        init: Init,
+    ) -> candle_core::Result<Var> {
+        match among.get(&name) {
+            Some(var) if var.shape() == &shape => Ok(var.clone()),
+            Some(var) => candle_core::bail!("{what} {name} is {:?}, asked for as {:?}", var.dims(), shape.dims()),
+            None if self.frozen => candle_core::bail!("{what} {name} does not exist in the frozen store"),
             None => {
                 let inner = &self.store.0;
                 let start = init.tensor(inner.key.named(&name), &shape, &inner.device)?.to_dtype(inner.dtype)?;
                 let var = Var::from_tensor(&start)?;
-                params.insert(name, var.clone());
-                var
+                among.insert(name, var.clone());
+                Ok(var)
             }
-        };
-        Ok(if self.frozen { var.as_detached_tensor() } else { var.as_tensor().clone() })
+        }
+    }
+}
+
+/// A value that belongs to a model but is not trained. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    var: Var,
+    frozen: bool,
+}
+
+impl Buffer {
+    /// Its value, without a graph.
+    pub fn get(&self) -> Tensor {
+        self.var.as_detached_tensor()
+    }
+
+    /// Whether it was asked for in a frozen place; then it is only read.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// Puts another value in its place, for all who share it.
+    ///
+    /// # Errors
+    /// If the shape differs, or the buffer is frozen.
+    pub fn set(&self, value: &Tensor) -> candle_core::Result<()> {
+        if self.frozen {
+            candle_core::bail!("a frozen buffer is only read");
+        }
+        self.var.set(&value.detach())
     }
 }
 

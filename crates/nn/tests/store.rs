@@ -121,3 +121,70 @@ fn summary_counts_every_value() {
     let text = summary(&store(1));
     assert!(text.contains("b.weight") && text.contains("2 x 3") && text.trim_end().ends_with("14"), "{text}");
 }
+
+#[test]
+fn buffers_are_saved_and_loaded_but_are_no_parameters() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    let [first, second] = [1, 2].map(store);
+    let mean = first.root().pp("bn").buffer("running_mean", 3, Init::ZEROS).unwrap();
+    let other = second.root().pp("bn").buffer("running_mean", 3, Init::ZEROS).unwrap();
+    assert_eq!(first.names(), second.names());
+    assert!(!first.names().contains(&"bn.running_mean".to_string()));
+    assert_eq!((first.n_params(), first.named_vars().len(), first.named_buffers().len()), (14, 4, 1));
+    mean.set(&Tensor::new(&[1f32, 2.0, 3.0], &Device::Cpu).unwrap()).unwrap();
+    assert!(!mean.get().track_op());
+    let copy = first.deep_copy().unwrap();
+    first.save(&path).unwrap();
+    let report = second.load(&path, Strictness::Exact).unwrap();
+    assert!(report.loaded.contains(&"bn.running_mean".to_string()));
+    assert_eq!(other.get().to_vec1::<f32>().unwrap(), [1.0, 2.0, 3.0]);
+    mean.set(&Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap()).unwrap();
+    assert_eq!(values(&copy, "bn.running_mean"), [1.0, 2.0, 3.0]);
+    assert!(summary(&first).contains("buffers"));
+}
+
+#[test]
+fn buffer_and_parameter_cannot_share_a_name() {
+    let store = store(1);
+    let root = store.root();
+    root.buffer("x", 1, Init::ZEROS).unwrap();
+    assert!(root.param("x", 1, Init::ZEROS).unwrap_err().to_string().contains("x is a buffer"));
+    let param = root.pp("b").buffer("weight", (2, 3), Init::ZEROS).unwrap_err().to_string();
+    assert!(param.contains("b.weight is a parameter"), "{param}");
+    let shape = root.buffer("x", 2, Init::ZEROS).unwrap_err().to_string();
+    assert!(shape.contains("buffer x is [1], asked for as [2]"), "{shape}");
+    let view = store.frozen().buffer("x", 1, Init::ZEROS).unwrap();
+    assert!(view.set(&Tensor::ones(1, DType::F32, &Device::Cpu).unwrap()).is_err());
+    assert!(store.frozen().buffer("y", 1, Init::ZEROS).unwrap_err().to_string().contains("y does not exist"));
+}
+
+#[test]
+fn frozen_paths_end_at_whole_names() {
+    let store = ParamStore::new(1, DType::F32, &Device::Cpu);
+    store.freeze("layer1");
+    store.freeze("fc.bias");
+    let root = store.root();
+    let layers = ["layer1", "layer10", "fc"].map(|name| Linear::new(&root.pp(name), 2, 2, true).unwrap());
+    let tracked = layers.map(|l| (l.weight.track_op(), l.bias.unwrap().track_op()));
+    assert_eq!(tracked, [(false, false), (true, true), (true, false)]);
+    let names = |vars: Vec<(String, candle_core::Var)>| vars.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names(store.named_vars()), ["fc.weight", "layer10.bias", "layer10.weight"]);
+    assert_eq!(names(store.named_frozen()), ["fc.bias", "layer1.bias", "layer1.weight"]);
+    assert_eq!((store.n_params(), store.names().len()), (18, 6));
+    assert!(store.deep_copy().unwrap().is_frozen("layer1.weight"));
+}
+
+#[test]
+fn counters_of_pytorch_are_no_misfit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("torch.safetensors");
+    let store = store(1);
+    let mut tensors: std::collections::BTreeMap<_, _> =
+        store.named_vars().into_iter().map(|(name, var)| (name, var.as_detached_tensor())).collect();
+    tensors.insert("a.norm.num_batches_tracked".into(), Tensor::new(7i64, &Device::Cpu).unwrap());
+    chandlery_nn::save_tensors(&path, tensors).unwrap();
+    let report = store.load(&path, Strictness::Exact).unwrap();
+    assert!(report.is_exact());
+    assert_eq!(report.ignored, ["a.norm.num_batches_tracked"]);
+}

@@ -4,18 +4,20 @@ use crate::{EmaConfig, Error, Result};
 use candle_core::{Tensor, Var};
 use std::collections::BTreeMap;
 
-/// The averages of all parameters.
+/// The averages of all parameters that are trained. The rest of the model is not averaged: what is saved of it are its
+/// present values, so that the file of averages is a whole model.
 pub(crate) struct Ema {
     config: EmaConfig,
     averages: Vec<(String, Var, Tensor)>,
+    untrained: Vec<(String, Var)>,
 }
 
 impl Ema {
     /// Starts at the parameters.
-    pub fn new(config: &EmaConfig, vars: &[(String, Var)]) -> Result<Self> {
+    pub fn new(config: &EmaConfig, vars: &[(String, Var)], untrained: &[(String, Var)]) -> Result<Self> {
         let start = |(name, var): &(String, Var)| Ok((name.clone(), var.clone(), var.as_detached_tensor().copy()?));
         let averages = vars.iter().map(start).collect::<Result<Vec<_>>>()?;
-        Ok(Self { config: config.clone(), averages })
+        Ok(Self { config: config.clone(), averages, untrained: untrained.to_vec() })
     }
 
     /// Takes in the parameters after `step`: `average = decay average + (1 - decay) parameter`.
@@ -49,7 +51,8 @@ impl Ema {
     }
 
     pub fn save(&self) -> BTreeMap<String, Tensor> {
-        self.averages.iter().map(|(name, _, average)| (name.clone(), average.clone())).collect()
+        let averages = self.averages.iter().map(|(name, _, average)| (name.clone(), average.clone()));
+        averages.chain(self.untrained.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor()))).collect()
     }
 
     pub fn load(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {

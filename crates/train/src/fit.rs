@@ -66,16 +66,18 @@ where
     if source.n_items() == 0 {
         return Err(Error::config("(data)", "the source has no items"));
     }
-    let vars = params.named_vars();
+    let (vars, buffers) = (params.named_vars(), params.named_buffers());
+    let untrained = [params.named_frozen(), buffers.clone()].concat();
+    let model = [&vars[..], &untrained].concat();
     let (dir, changes) = run.begin(config, &source.fingerprint())?;
-    let mut engine = Engine::new(config, &vars, run.reducer)?;
-    let mut ema = config.ema.as_ref().map(|ema| Ema::new(ema, &vars)).transpose()?;
+    let mut engine = Engine::new(config, &vars, buffers, run.reducer)?;
+    let mut ema = config.ema.as_ref().map(|ema| Ema::new(ema, &vars, &untrained)).transpose()?;
     let (saved, damaged) = Checkpoint::newest(&dir)?;
     let mark = saved.as_ref().map(|c| &c.state.events);
     let mut session = Session::open(dir, run.progress, run.interrupt, mark, run.accept_changes)?;
     let mut state = match saved {
         Some(checkpoint) => {
-            let state = restore(checkpoint, task, &vars, &mut engine, ema.as_mut())?;
+            let state = restore(checkpoint, task, &model, &mut engine, ema.as_mut())?;
             session.time(json!({"step": state.step, "resumed": true}))?;
             state
         }
@@ -89,7 +91,7 @@ where
         session.tell(state.step, "changed", &change)?;
     }
     if state.step == 0 && [config.guard.not_finite, config.guard.spike].contains(&Policy::Rewind) {
-        session.save(&mut state, &Parts { vars: &vars, engine: &engine, ema: ema.as_ref() }, task.save_extra())?;
+        session.save(&mut state, &Parts { model: &model, engine: &engine, ema: ema.as_ref() }, task.save_extra())?;
     }
 
     let key = Key::new(config.seed);
@@ -103,7 +105,7 @@ where
         let mut interrupted = false;
         while state.step < config.steps && !stopped && !interrupted {
             let step = state.step + 1;
-            engine.scalars.clear();
+            engine.begin_step()?;
             for micro in 0..config.accumulate {
                 let loaded = loader.next(step, micro)?;
                 let key = key.named("step").at(step).at(micro as u64).at(rank as u64);
@@ -121,7 +123,7 @@ where
                         return Err(Error::TooManyRewinds { step, rewinds: state.rewinds, cause: Box::new(cause) });
                     }
                     let (Some(saved), _) = Checkpoint::newest(&session.dir)? else { return Err(cause) };
-                    let back = restore(saved, task, &vars, &mut engine, ema.as_mut())?;
+                    let back = restore(saved, task, &model, &mut engine, ema.as_mut())?;
                     state = State { cursor, rewinds, ..back };
                     session.tell(step, "rewind", &format!("to step {}: {cause}", state.step))?;
                     loader = Loader::start(scope, source, route, state.step, state.cursor);
@@ -150,7 +152,7 @@ where
             interrupted = session.interrupt.is_raised();
             let due = config.save_every > 0 && step % config.save_every == 0;
             if due || improved || last || stopped || interrupted {
-                let parts = Parts { vars: &vars, engine: &engine, ema: ema.as_ref() };
+                let parts = Parts { model: &model, engine: &engine, ema: ema.as_ref() };
                 session.save(&mut state, &parts, task.save_extra())?;
             }
             session.progress.advance(step);

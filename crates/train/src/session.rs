@@ -102,7 +102,7 @@ impl Session {
         state.events = self.events.mark()?;
         state.extra = extra.values;
         let mut tensors = BTreeMap::new();
-        tensors.insert("params", run.vars.iter().map(|(n, v)| (n.clone(), v.as_detached_tensor())).collect());
+        tensors.insert("params", run.model.iter().map(|(n, v)| (n.clone(), v.as_detached_tensor())).collect());
         tensors.insert("optim", run.engine.groups.iter().flat_map(|g| g.save()).collect::<Tensors>());
         if let Some(ema) = run.ema {
             tensors.insert("ema", ema.save());
@@ -120,7 +120,8 @@ impl Session {
 
 /// The parts of a run that a checkpoint holds.
 pub(crate) struct Parts<'a> {
-    pub vars: &'a [(String, Var)],
+    /// Trained or not.
+    pub model: &'a [(String, Var)],
     pub engine: &'a Engine,
     pub ema: Option<&'a Ema>,
 }
@@ -132,12 +133,12 @@ pub(crate) struct Parts<'a> {
 pub(crate) fn restore<T: Task>(
     mut checkpoint: Checkpoint,
     task: &mut T,
-    vars: &[(String, Var)],
+    model: &[(String, Var)],
     engine: &mut Engine,
     ema: Option<&mut Ema>,
 ) -> Result<State> {
     let params = checkpoint.take("params");
-    for (name, var) in vars {
+    for (name, var) in model {
         let wrong = |what: String| Error::Parameter { name: name.clone(), what };
         let saved = params.get(name).ok_or_else(|| wrong("the checkpoint lacks it".into()))?;
         if saved.dims() != var.dims() {
@@ -145,7 +146,7 @@ pub(crate) fn restore<T: Task>(
             return Err(wrong(format!("expected shape {have:?}, found {found:?} in the checkpoint")));
         }
     }
-    let known = |name: &String| vars.iter().any(|(n, _)| n == name);
+    let known = |name: &String| model.iter().any(|(n, _)| n == name);
     if let Some(name) = params.keys().find(|name| !known(name)) {
         return Err(Error::Parameter { name: name.clone(), what: "is in the checkpoint but not in the model".into() });
     }
@@ -157,7 +158,7 @@ pub(crate) fn restore<T: Task>(
         let saved = saved.ok_or_else(missing)?;
         (group.t, group.guard) = (saved.t, saved.guard);
     }
-    for (name, var) in vars {
+    for (name, var) in model {
         var.set(&params[name].to_device(var.device())?.to_dtype(var.dtype())?)?;
     }
     if let Some(ema) = ema {

@@ -4,7 +4,7 @@ use crate::group::{assign, fits_any};
 use crate::optimiser::Optimiser;
 use crate::scalars::{Scalar, Scalars};
 use crate::{Error, FitConfig, Loss, Policy, Reducer, Result};
-use candle_core::Var;
+use candle_core::{Tensor, Var};
 use chandlery_kernels::Key;
 use chandlery_nn::Mode;
 
@@ -82,10 +82,18 @@ pub(crate) struct Engine {
     skipped: Vec<Error>,
     rewind: Option<Error>,
     updated: Vec<(u64, usize)>,
+    buffers: Vec<(String, Var)>,
+    /// The buffers before the step.
+    before: Vec<Tensor>,
 }
 
 impl Engine {
-    pub fn new(config: &FitConfig, vars: &[(String, Var)], reducer: Box<dyn Reducer>) -> Result<Self> {
+    pub fn new(
+        config: &FitConfig,
+        vars: &[(String, Var)],
+        buffers: Vec<(String, Var)>,
+        reducer: Box<dyn Reducer>,
+    ) -> Result<Self> {
         let names: Vec<&str> = vars.iter().map(|(name, _)| name.as_str()).collect();
         let mut groups = Vec::new();
         for (name, members) in assign(&config.groups, &config.frozen, &names)? {
@@ -95,7 +103,39 @@ impl Engine {
         let updated = vec![(0, 0); groups.len()];
         let config = config.clone();
         let scalars = Scalars::default();
-        Ok(Self { config, groups, scalars, tokens: 0, reducer, skipped: vec![], rewind: None, updated })
+        let (skipped, rewind, before) = (vec![], None, vec![]);
+        Ok(Self { config, groups, scalars, tokens: 0, reducer, skipped, rewind, updated, buffers, before })
+    }
+
+    /// Makes ready for the first micro-batch of a step.
+    pub fn begin_step(&mut self) -> Result<()> {
+        self.scalars.clear();
+        let copies = self.buffers.iter().map(|(_, var)| var.as_detached_tensor().copy());
+        self.before = copies.collect::<candle_core::Result<_>>()?;
+        Ok(())
+    }
+
+    /// Takes back what the forward passes of a bad step did to buffers: the values that made it bad are in running
+    /// statistics too.
+    fn undo_buffers(&mut self) -> Result<()> {
+        for ((_, var), before) in self.buffers.iter().zip(self.before.drain(..)) {
+            var.set(&before)?;
+        }
+        Ok(())
+    }
+
+    /// Gives every rank the mean of all ranks' buffers; each has seen other data.
+    fn reduce_buffers(&mut self) -> Result<()> {
+        let ranks = self.reducer.ranks();
+        if ranks == 1 || self.buffers.is_empty() {
+            return Ok(());
+        }
+        let mut values: Vec<Tensor> = self.buffers.iter().map(|(_, var)| var.as_detached_tensor()).collect();
+        self.reducer.sum("(buffers)", &mut values, &mut [])?;
+        for ((_, var), sum) in self.buffers.iter().zip(values) {
+            var.set(&(sum / ranks as f64)?)?;
+        }
+        Ok(())
     }
 
     fn update(&mut self, step: u64, micro: usize, group: &str, loss: Loss) -> Result<()> {
@@ -138,7 +178,10 @@ impl Engine {
             what.push_str(&format!(" (first of parameter {name})"));
         }
         match policy {
-            Policy::Stop => return Err(cause),
+            Policy::Stop => {
+                self.undo_buffers()?;
+                return Err(cause);
+            }
             Policy::Skip => self.skipped.push(cause),
             Policy::Rewind => self.rewind = Some(cause),
         }
@@ -161,7 +204,13 @@ impl Engine {
                 self.skipped.clear();
                 Ok(Ended::Rewind(cause))
             }
-            None => Ok(Ended::Done(std::mem::take(&mut self.skipped))),
+            None => {
+                if !self.skipped.is_empty() {
+                    self.undo_buffers()?;
+                }
+                self.reduce_buffers()?;
+                Ok(Ended::Done(std::mem::take(&mut self.skipped)))
+            }
         }
     }
 

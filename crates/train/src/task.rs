@@ -1,7 +1,7 @@
 //! What a method implements.
 
 use crate::{Error, Meters, Result, StepCx};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Tensor, Var};
 use chandlery_nn::ParamStore;
 use std::collections::BTreeMap;
 
@@ -65,26 +65,57 @@ impl Extra {
 /// The parameters of a run: one store, or several under names of their own (`"student"`, `"critic"`), which become the
 /// first part of each parameter's name.
 pub trait Params {
-    /// Every parameter once, in order of name.
-    fn named_vars(&self) -> Vec<(String, candle_core::Var)>;
+    /// Every parameter that is trained once, in order of name.
+    fn named_vars(&self) -> Vec<(String, Var)>;
+
+    /// Every parameter that the store froze, in order of name. They are in every checkpoint and belong to no group.
+    fn named_frozen(&self) -> Vec<(String, Var)> {
+        vec![]
+    }
+
+    /// Every buffer, such as the running statistics of batch norm, in order of name. They are in every checkpoint; a step
+    /// that is skipped leaves no trace in them.
+    fn named_buffers(&self) -> Vec<(String, Var)> {
+        vec![]
+    }
 }
 
 impl Params for ParamStore {
-    fn named_vars(&self) -> Vec<(String, candle_core::Var)> {
+    fn named_vars(&self) -> Vec<(String, Var)> {
         ParamStore::named_vars(self)
+    }
+
+    fn named_frozen(&self) -> Vec<(String, Var)> {
+        ParamStore::named_frozen(self)
+    }
+
+    fn named_buffers(&self) -> Vec<(String, Var)> {
+        ParamStore::named_buffers(self)
     }
 }
 
 impl Params for [(&str, ParamStore)] {
-    fn named_vars(&self) -> Vec<(String, candle_core::Var)> {
-        let join = |(prefix, store): &(&str, ParamStore)| {
-            let prefix = prefix.to_string();
-            store.named_vars().into_iter().map(move |(name, var)| (format!("{prefix}.{name}"), var))
-        };
-        let mut all: Vec<_> = self.iter().flat_map(join).collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        all
+    fn named_vars(&self) -> Vec<(String, Var)> {
+        joined(self, ParamStore::named_vars)
     }
+
+    fn named_frozen(&self) -> Vec<(String, Var)> {
+        joined(self, ParamStore::named_frozen)
+    }
+
+    fn named_buffers(&self) -> Vec<(String, Var)> {
+        joined(self, ParamStore::named_buffers)
+    }
+}
+
+/// What `of` gives for each store, with the store's name before each name, in order.
+fn joined(stores: &[(&str, ParamStore)], of: impl Fn(&ParamStore) -> Vec<(String, Var)>) -> Vec<(String, Var)> {
+    let prefixed = |(prefix, store): &(&str, ParamStore)| {
+        of(store).into_iter().map(|(name, var)| (format!("{prefix}.{name}"), var)).collect::<Vec<_>>()
+    };
+    let mut all: Vec<_> = stores.iter().flat_map(prefixed).collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
 }
 
 /// A loss to minimise, with the number of things that were summed in it.

@@ -8,3 +8,4 @@ mod optimisation;
 mod policies;
 mod resume;
 mod toy;
+mod untrained;

@@ -17,7 +17,7 @@ fn on_nan(not_finite: Policy) -> GuardConfig {
 }
 
 fn is_sound(toy: &Toy) -> bool {
-    toy.values("up.weight").iter().all(|x| x.is_finite())
+    [toy.values("up.weight"), toy.values("mean")].concat().iter().all(|x| x.is_finite())
 }
 
 #[test]
