@@ -270,7 +270,9 @@ fn published_weights_fit_exactly() {
     let path = std::env::var_os("CHANDLERY_DATA").map(std::path::PathBuf::from);
     let path = path.map(|data| data.join("efficientnet-lite0/model.safetensors")).filter(|path| path.exists());
     let Some(path) = path else {
-        println!("skipped: CHANDLERY_DATA names no folder with efficientnet-lite0 (cargo xtask fetch efficientnet-lite0)");
+        println!(
+            "skipped: CHANDLERY_DATA names no folder with efficientnet-lite0 (cargo xtask fetch efficientnet-lite0)"
+        );
         return;
     };
     let store = store();
