@@ -88,5 +88,30 @@ workloads = {
     "global_norm": (15, norm),
 }
 
+
+def conv(c, side, o, k, stride=1, padding=0, groups=1):
+    return op([(8, c, side, side), (o, c // groups, k, k)],
+              lambda x, w: F.conv2d(x, w, None, stride, padding, 1, groups))
+
+
+X = (8, 64, 56, 56)
+BN = lambda x, w, b: F.batch_norm(x, None, None, w, b, True)
+workloads |= {
+    "conv_3x3_64": conv(64, 56, 64, 3, 1, 1),
+    "conv_3x3_128": conv(128, 28, 128, 3, 1, 1),
+    "conv_3x3_256": conv(256, 14, 256, 3, 1, 1),
+    "conv_3x3_512": conv(512, 7, 512, 3, 1, 1),
+    "conv_3x3_s2_128": conv(128, 28, 256, 3, 2, 1),
+    "conv_7x7_s2": conv(3, 224, 64, 7, 2, 3),
+    "conv_1x1": conv(96, 32, 24, 1),
+    "depthwise_3x3": conv(96, 64, 96, 3, 1, 1, 96),
+    "depthwise_5x5": conv(240, 16, 240, 5, 1, 2, 240),
+    "depthwise_3x3_s2": conv(96, 64, 96, 3, 2, 1, 96),
+    "batch_norm": op([X, (64,), (64,)], BN),
+    "batch_norm_add_relu": op([X, (64,), (64,), X], lambda x, w, b, r: F.relu(BN(x, w, b) + r, inplace=True)),
+    "max_pool": op([(8, 64, 112, 112)], lambda x: F.max_pool2d(x, 3, 2, 1)),
+    "resize_bilinear": op([(8, 64, 28, 28)], lambda x: F.interpolate(x, (56, 56), mode="bilinear")),
+}
+
 if __name__ == "__main__":
     run(workloads)

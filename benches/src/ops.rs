@@ -1,9 +1,11 @@
-//! Single operations, forward and backward, at the sizes of `gpt-step-f32`.
+//! Single operations, forward and backward, at the sizes of `gpt-step-f32` and of ResNet-18 and EfficientNet-Lite0.
 
 use crate::measure::{Step, Workload};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use chandlery::kernels::optim::{self, Adam, Norm, RmsProp, Rule, Sgd, Slot};
-use chandlery::kernels::{self as ck, Activation, CrossEntropy, Key, Mask, RopeStyle, RopeTable};
+use chandlery::kernels::{
+    self as ck, Activation, Clamp, Conv2d, CrossEntropy, Key, Mask, Pool2d, RopeStyle, RopeTable,
+};
 
 const N: usize = 2048;
 const D: usize = 384;
@@ -82,9 +84,38 @@ fn norm() -> Workload {
     })
 }
 
+/// A convolution without bias of 8 images: channels, side and kernel.
+fn conv(name: &str, [c, side]: [usize; 2], [o, k]: [usize; 2], config: Conv2d) -> Workload {
+    op(name, &[&[8, c, side, side], &[o, c / config.groups, k, k]], move |x| ck::conv2d(&x[0], &x[1], None, &config))
+}
+
+/// The operations of convolutional networks.
+fn vision() -> Vec<Workload> {
+    let (x, p): (&[usize], &[usize]) = (&[8, 64, 56, 56], &[64]);
+    vec![
+        conv("conv_3x3_64", [64, 56], [64, 3], Conv2d::new(1, 1)),
+        conv("conv_3x3_128", [128, 28], [128, 3], Conv2d::new(1, 1)),
+        conv("conv_3x3_256", [256, 14], [256, 3], Conv2d::new(1, 1)),
+        conv("conv_3x3_512", [512, 7], [512, 3], Conv2d::new(1, 1)),
+        conv("conv_3x3_s2_128", [128, 28], [256, 3], Conv2d::new(2, 1)),
+        conv("conv_7x7_s2", [3, 224], [64, 7], Conv2d::new(2, 3)),
+        conv("conv_1x1", [96, 32], [24, 1], Conv2d::default()),
+        conv("depthwise_3x3", [96, 64], [96, 3], Conv2d::new(1, 1).with_groups(96)),
+        conv("depthwise_5x5", [240, 16], [240, 5], Conv2d::new(1, 2).with_groups(240)),
+        conv("depthwise_3x3_s2", [96, 64], [96, 3], Conv2d::new(2, 1).with_groups(96)),
+        op("batch_norm", &[x, p, p], |x| Ok(ck::batch_norm_train(&x[0], &x[1], &x[2], 1e-5)?.0)),
+        op("batch_norm_add_relu", &[x, p, p, x], |x| {
+            let clamp = Some(Clamp::Relu);
+            Ok(ck::batch_norm_train_fused(&x[0], &x[1], &x[2], 1e-5, Some(&x[3]), clamp)?.0)
+        }),
+        op("max_pool", &[&[8, 64, 112, 112]], |x| ck::max_pool2d(&x[0], &Pool2d::new(3, 2, 1))),
+        op("resize_bilinear", &[&[8, 64, 28, 28]], |x| ck::resize_bilinear(&x[0], [56, 56], false)),
+    ]
+}
+
 pub fn workloads() -> Vec<Workload> {
     let heads: &[usize] = &[8, 6, 256, 64];
-    vec![
+    let mut all = vec![
         op("layer_norm", &[&[N, D], &[D], &[D]], |x| ck::layer_norm(&x[0], &x[1], Some(&x[2]), 1e-5)),
         op("rms_norm", &[&[N, D], &[D]], |x| ck::rms_norm(&x[0], &x[1], 1e-5)),
         op("softmax", &[&[N, 1024]], |x| ck::softmax(&x[0], 1)),
@@ -112,5 +143,7 @@ pub fn workloads() -> Vec<Workload> {
         optimiser("sgd_nesterov", Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-4 }),
         optimiser("rmsprop", RmsProp::default()),
         norm(),
-    ]
+    ];
+    all.extend(vision());
+    all
 }

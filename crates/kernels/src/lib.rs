@@ -15,6 +15,7 @@ mod matmul;
 mod node;
 mod ops;
 pub mod optim;
+mod shared;
 mod simd;
 
 pub use key::{Key, Stream};
@@ -35,6 +36,7 @@ pub use ops::vision::batch_norm::{
 };
 pub use ops::vision::clamp::{Clamp, relu, relu6};
 pub use ops::vision::conv::{Conv2d, conv2d, conv2d_fused};
+pub use ops::vision::conv_norm::conv2d_batch_norm;
 pub use ops::vision::pool::{Pool2d, adaptive_max_pool2d, global_avg_pool, max_pool2d};
 pub use ops::vision::separable::{adaptive_avg_pool2d, avg_pool2d, resize_bilinear};
 pub use simd::{Isa, isa};

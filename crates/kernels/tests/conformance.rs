@@ -26,9 +26,75 @@ fn forward(case: &Case) -> Result<Option<Tensor>> {
         "embedding" => padded_embedding(case)?,
         "cross_entropy" => cross_entropy(case)?,
         "sdpa_causal" | "sdpa_mask" | "sdpa_gqa" => attention(case)?,
+        "conv2d" => conv2d(case)?,
+        "max_pool2d" => ck::max_pool2d(&t("x"), &pool(case))?,
+        "avg_pool2d" => ck::avg_pool2d(&t("x"), &pool(case))?,
+        "adaptive_avg_pool2d" => ck::adaptive_avg_pool2d(&t("x"), case.pair("output_size").expect("output_size"))?,
+        "adaptive_max_pool2d" => ck::adaptive_max_pool2d(&t("x"), case.pair("output_size").expect("output_size"))?,
+        "batch_norm_train" | "batch_norm_eval" => batch_norm(case)?,
+        "upsample_bilinear" => {
+            let align_corners = case.attr("align_corners").and_then(Value::as_bool).unwrap_or(false);
+            assert_ne!(case.attr("antialias").and_then(Value::as_bool), Some(true), "{}: antialias", case.id());
+            ck::resize_bilinear(&t("x"), case.pair("size").expect("size"), align_corners)?
+        }
         _ => return Ok(None),
     };
     Ok(Some(y))
+}
+
+fn conv2d(case: &Case) -> Result<Tensor> {
+    let pair = |name: &str, default: usize| case.pair(name).unwrap_or([default; 2]);
+    let [top, left] = pair("padding", 0);
+    let config = ck::Conv2d {
+        stride: pair("stride", 1),
+        padding: [top, top, left, left],
+        dilation: pair("dilation", 1),
+        groups: case.attr_f64("groups").unwrap_or(1.0) as usize,
+    };
+    ck::conv2d(&case.input("x"), &case.input("weight"), case.get_input("bias").as_ref(), &config)
+}
+
+fn pool(case: &Case) -> ck::Pool2d {
+    let flag = |name: &str, default: bool| case.attr(name).and_then(Value::as_bool).unwrap_or(default);
+    let kernel = case.pair("kernel").expect("kernel");
+    ck::Pool2d {
+        kernel,
+        stride: case.pair("stride").unwrap_or(kernel),
+        padding: case.pair("padding").unwrap_or([0; 2]),
+        dilation: case.pair("dilation").unwrap_or([1; 2]),
+        ceil_mode: flag("ceil_mode", false),
+        count_include_pad: flag("count_include_pad", true),
+        divisor: case.attr_f64("divisor_override").map(|d| d as usize),
+    }
+}
+
+/// Checks the running statistics on the way.
+fn batch_norm(case: &Case) -> Result<Tensor> {
+    let x = case.input("x");
+    let c = x.dim(1)?;
+    let constant = |name: &str, value: f64| match case.get_input(name) {
+        Some(t) => Ok(t),
+        None => Tensor::full(value, c, x.device())?.to_dtype(x.dtype()),
+    };
+    let (weight, bias) = (constant("weight", 1.0)?, constant("bias", 0.0)?);
+    let eps = case.attr_f64("eps").unwrap_or(1e-5);
+    let (mut mean, mut var) = (constant("running_mean", 0.0)?, constant("running_var", 1.0)?);
+    if case.op() == "batch_norm_eval" {
+        return ck::batch_norm_eval(&x, &weight, &bias, &mean, &var, eps);
+    }
+    let momentum = case.attr_f64("momentum").unwrap_or(0.1);
+    let count = (x.elem_count() / c) as f64;
+    let (y, batch_mean, batch_var) = ck::batch_norm_train(&x, &weight, &bias, eps)?;
+    for _ in 0..case.attr_f64("forward_calls").unwrap_or(1.0) as usize {
+        mean = ((mean * (1.0 - momentum))? + (&batch_mean * momentum)?)?;
+        var = ((var * (1.0 - momentum))? + (&batch_var * (momentum * count / (count - 1.0)))?)?;
+    }
+    for (name, have) in [("running_mean_after", mean), ("running_var_after", var)] {
+        if !case.field("outputs")[name].is_null() {
+            case.compare(name, &have, &case.tensor("outputs", name), case.tolerance(name, false));
+        }
+    }
+    Ok(y)
 }
 
 /// Normalisation over several dimensions is one over their product.

@@ -8,6 +8,7 @@ use super::mask::{HostMask, Mask};
 use super::softmax::{exp_in_place, masked, row_largest, scale_in_place, softmax};
 use crate::matmul::{Into, Mat, Run, matmul, matmul_at};
 use crate::node::{Arg, Grads, Kernel, apply, fast};
+use crate::shared::Shared;
 use candle_core::{D, Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -69,26 +70,6 @@ struct Core<'a> {
     v: &'a [f32],
     mask: &'a HostMask,
     scale: f32,
-}
-
-/// A buffer whose rows are written by different tasks; rows of one head lie between those of others, so it is handed
-/// out as pointers and never as overlapping slices.
-struct Shared(*mut f32, usize);
-
-// SAFETY: a pointer taken by `rows` is used by one task for rows that no other task touches (see the callers).
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn new(data: &mut [f32]) -> Self {
-        Self(data.as_mut_ptr(), data.len())
-    }
-
-    /// Pointer to the first of `n` rows of `d` values at `at`, checked to lie within the buffer.
-    fn rows(&self, at: usize, n: usize, stride: usize, d: usize) -> *mut f32 {
-        assert!(n > 0 && at + (n - 1) * stride + d <= self.1, "an attention task reaches past its buffer");
-        // SAFETY: within the allocation (asserted).
-        unsafe { self.0.add(at) }
-    }
 }
 
 impl<'a> Core<'a> {

@@ -37,9 +37,7 @@ pub fn folder() -> PathBuf {
 
 /// Operations of the same file format that later suites cover.
 pub fn belongs_elsewhere(op: &str) -> bool {
-    const OTHERS: [&str; 9] =
-        ["conv", "pool", "batch_norm", "resize", "interpolate", "bilinear", "lstm", "gru", "upsample"];
-    OTHERS.iter().any(|o| op.contains(o))
+    ["lstm", "gru"].iter().any(|o| op.contains(o))
 }
 
 /// All cases of all files of the format.
@@ -173,6 +171,11 @@ impl Case {
 
     pub fn attr_pair(&self, name: &str) -> Option<(f64, f64)> {
         self.attr(name).map(|v| (number(&v[0]), number(&v[1])))
+    }
+
+    /// A number for both dimensions of an image, or a list of two.
+    pub fn pair(&self, name: &str) -> Option<[usize; 2]> {
+        self.attr(name).map(|v| if v.is_array() { sizes(v) } else { vec![number(v) as usize; 2] })?.try_into().ok()
     }
 
     pub fn attr_dims(&self, name: &str) -> Vec<usize> {

@@ -3,8 +3,13 @@
 pub(crate) mod batch_norm;
 pub(crate) mod clamp;
 pub(crate) mod conv;
+pub(crate) mod conv_norm;
+mod depthwise;
+mod im2col;
 pub(crate) mod pool;
+mod product;
 pub(crate) mod separable;
+mod winograd;
 
 use candle_core::{Result, Tensor, bail};
 

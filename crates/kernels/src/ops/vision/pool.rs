@@ -1,8 +1,13 @@
 //! Max pooling and the mean over an image.
 
+use super::depthwise::MaxPlane;
 use super::image;
 use super::separable::sizes;
+use crate::matmul::buffer;
+use crate::node::{Arg, Grads, Kernel, apply, fast};
+use crate::simd::{math, simd_fn};
 use candle_core::{D, Result, Tensor, bail};
+use rayon::prelude::*;
 
 /// Windows of a pooling operation; [rows, columns] each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +107,105 @@ impl Windows {
     }
 }
 
+simd_fn! {
+    /// Whether no value is NaN or infinite.
+    fn finite<V>(x: &[f32]) -> bool {
+        let zero = V::splat(0.0);
+        math::sum1::<V>(x, 0.0, |x| x.mul(zero)) == 0.0
+    }
+}
+simd_fn! {
+    fn row_sum<V>(x: &[f32]) -> f32 { math::sum1::<V>(x, 0.0, |x| x) }
+}
+
+/// Max pooling in f32; `regular` windows take a faster way through planes without NaN.
+struct MaxPool {
+    size: [usize; 2],
+    rows: Windows,
+    cols: Windows,
+    regular: Option<MaxPlane>,
+}
+
+impl MaxPool {
+    /// Positions of the window (i, j) in row-major order.
+    fn window(&self, (top, n_rows): (usize, usize), (left, n_cols): (usize, usize)) -> impl Iterator<Item = usize> {
+        let (w, down, right) = (self.size[1], self.rows.step, self.cols.step);
+        (0..n_rows).flat_map(move |i| (0..n_cols).map(move |j| (top + i * down) * w + left + j * right))
+    }
+
+    fn plane(&self, x: &[f32], padded: &mut Vec<f32>, y: &mut [f32]) {
+        if let Some(regular) = self.regular.as_ref().filter(|_| finite(x)) {
+            return regular.run(x, self.size[1], padded, y);
+        }
+        let windows = self.rows.windows.iter().flat_map(|r| self.cols.windows.iter().map(move |c| (*r, *c)));
+        for (y, (r, c)) in y.iter_mut().zip(windows) {
+            let larger = |best: f32, x: f32| if x > best || (x.is_nan() && !best.is_nan()) { x } else { best };
+            *y = self.window(r, c).map(|at| x[at]).fold(f32::NEG_INFINITY, larger);
+        }
+    }
+
+    fn plane_grad(&self, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
+        let windows = self.rows.windows.iter().flat_map(|r| self.cols.windows.iter().map(move |c| (*r, *c)));
+        for ((y, dy), (r, c)) in y.iter().zip(dy).zip(windows) {
+            let same = |at: &usize| x[*at] == *y || (y.is_nan() && x[*at].is_nan());
+            if let Some(at) = self.window(r, c).find(same) {
+                dx[at] += dy;
+            }
+        }
+    }
+}
+
+impl Kernel for MaxPool {
+    type Saved = ();
+    const NAME: &'static str = "max_pool2d";
+
+    fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, ())> {
+        let (oh, ow) = (self.rows.windows.len(), self.cols.windows.len());
+        let (b, c) = (x[0].dims[0], x[0].dims[1]);
+        let mut y = buffer(b * c * oh * ow);
+        let planes = y.par_chunks_mut(oh * ow).zip(x[0].data.par_chunks(self.size[0] * self.size[1]));
+        planes.with_min_len(4).for_each_init(Vec::new, |padded, (y, x)| self.plane(x, padded, y));
+        Ok((y, vec![b, c, oh, ow], ()))
+    }
+
+    fn backward(&self, x: &[Arg<'_>], (): &(), y: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
+        let (plane, out) = (self.size[0] * self.size[1], self.rows.windows.len() * self.cols.windows.len());
+        let mut dx = vec![0.0; x[0].data.len()];
+        let inputs = x[0].data.par_chunks(plane).zip(y.par_chunks(out)).zip(gy.par_chunks(out));
+        let planes = dx.par_chunks_mut(plane).zip(inputs).with_min_len(4);
+        planes.for_each(|(dx, ((x, y), dy))| self.plane_grad(x, y, dy, dx));
+        Ok(vec![Some(dx)])
+    }
+}
+
+/// The mean of every plane.
+struct Mean;
+
+impl Kernel for Mean {
+    type Saved = ();
+    const NAME: &'static str = "global_avg_pool";
+
+    fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, ())> {
+        let pixels = x[0].dims[2] * x[0].dims[3];
+        let mean = |x: &[f32]| row_sum(x) / pixels as f32;
+        Ok((x[0].data.par_chunks(pixels).with_min_len(64).map(mean).collect(), x[0].dims[..2].to_vec(), ()))
+    }
+
+    fn backward(&self, x: &[Arg<'_>], (): &(), _: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
+        let pixels = x[0].dims[2] * x[0].dims[3];
+        let mut dx = buffer(x[0].data.len());
+        let planes = dx.par_chunks_mut(pixels).zip(gy).with_min_len(64);
+        planes.for_each(|(dx, g)| dx.fill(g / pixels as f32));
+        Ok(vec![Some(dx)])
+    }
+}
+
 /// Largest value per window; of equal ones the first in row-major order gets the gradient, and NaN wins.
-fn max_windows(x: &Tensor, rows: &Windows, cols: &Windows) -> Result<Tensor> {
+fn max_windows(x: &Tensor, rows: Windows, cols: Windows, regular: Option<MaxPlane>) -> Result<Tensor> {
+    if fast(&[x]) {
+        let size = [x.dim(2)?, x.dim(3)?];
+        return apply(MaxPool { size, rows, cols, regular }, &[x]);
+    }
     let x = x.contiguous()?;
     let mut best: Option<Tensor> = None;
     for i in 0..rows.longest() {
@@ -113,7 +215,7 @@ fn max_windows(x: &Tensor, rows: &Windows, cols: &Windows) -> Result<Tensor> {
             best = Some(match best {
                 None => tap,
                 Some(best) => {
-                    let nan = tap.ne(&tap)?;
+                    let nan = tap.ne(&tap)?.gt(&best.ne(&best)?)?;
                     let wins = tap.gt(&best)?.maximum(&nan)?;
                     wins.where_cond(&tap, &best)?
                 }
@@ -135,7 +237,9 @@ fn max_windows(x: &Tensor, rows: &Windows, cols: &Windows) -> Result<Tensor> {
 pub fn max_pool2d(x: &Tensor, config: &Pool2d) -> Result<Tensor> {
     let [_, _, h, w] = image("max_pool2d", x)?;
     let [oh, ow] = config.output("max_pool2d", [h, w])?;
-    max_windows(x, &Windows::new(config, 0, h, oh)?, &Windows::new(config, 1, w, ow)?)
+    let (rows, cols) = (Windows::new(config, 0, h, oh)?, Windows::new(config, 1, w, ow)?);
+    let plane = MaxPlane::new(config.kernel, config.stride, config.padding, config.dilation, [oh, ow]);
+    max_windows(x, rows, cols, Some(plane))
 }
 
 /// Largest value of `size` windows, laid out as in [`adaptive_avg_pool2d`](crate::adaptive_avg_pool2d); `x`:
@@ -145,7 +249,7 @@ pub fn max_pool2d(x: &Tensor, config: &Pool2d) -> Result<Tensor> {
 /// If `x` is no image batch, or a size is zero.
 pub fn adaptive_max_pool2d(x: &Tensor, size: [usize; 2]) -> Result<Tensor> {
     let [h, w] = sizes("adaptive_max_pool2d", x, size)?;
-    max_windows(x, &Windows::adaptive(h, size[0]), &Windows::adaptive(w, size[1]))
+    max_windows(x, Windows::adaptive(h, size[0]), Windows::adaptive(w, size[1]), None)
 }
 
 /// Mean over all pixels; `x`: [b, c, h, w], result [b, c].
@@ -154,5 +258,8 @@ pub fn adaptive_max_pool2d(x: &Tensor, size: [usize; 2]) -> Result<Tensor> {
 /// If `x` is no image batch or has no pixel.
 pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
     let [h, w] = sizes("global_avg_pool", x, [1, 1])?;
+    if fast(&[x]) {
+        return apply(Mean, &[x]);
+    }
     x.flatten_from(2)?.sum(D::Minus1)? / (h * w) as f64
 }

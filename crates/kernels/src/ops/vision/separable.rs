@@ -5,7 +5,10 @@
 
 use super::image;
 use super::pool::Pool2d;
+use crate::matmul::buffer;
+use crate::node::{Arg, Grads, Kernel, apply, fast};
 use candle_core::{Result, Tensor, bail};
+use rayon::prelude::*;
 
 /// One axis: per output position, the first input position and the weights from there on.
 pub(super) struct Axis {
@@ -77,10 +80,92 @@ impl Axis {
     }
 }
 
+/// Both axes in f32.
+struct Separable {
+    rows: SparseAxis,
+    cols: SparseAxis,
+}
+
+/// An [`Axis`] in f32.
+struct SparseAxis {
+    len: usize,
+    taps: Vec<(usize, Vec<f32>)>,
+}
+
+impl From<&Axis> for SparseAxis {
+    fn from(axis: &Axis) -> Self {
+        let narrow = |(first, weights): &(usize, Vec<f64>)| (*first, weights.iter().map(|&w| w as f32).collect());
+        Self { len: axis.len, taps: axis.taps.iter().map(narrow).collect() }
+    }
+}
+
+/// `dst += by src`.
+fn add_scaled(dst: &mut [f32], src: &[f32], by: f32) {
+    dst.iter_mut().zip(src).for_each(|(d, s)| *d += by * s);
+}
+
+impl Separable {
+    /// `y` from `x`: columns first, into `half` [h, ow].
+    fn plane(&self, x: &[f32], half: &mut Vec<f32>, y: &mut [f32]) {
+        let (w, ow) = (self.cols.len, self.cols.taps.len());
+        half.resize(self.rows.len * ow, 0.0);
+        for (half, x) in half.chunks_exact_mut(ow).zip(x.chunks_exact(w)) {
+            for (to, (first, weights)) in half.iter_mut().zip(&self.cols.taps) {
+                *to = weights.iter().zip(&x[*first..]).map(|(w, x)| w * x).sum();
+            }
+        }
+        y.fill(0.0);
+        for (y, (first, weights)) in y.chunks_exact_mut(ow).zip(&self.rows.taps) {
+            weights.iter().zip(half[first * ow..].chunks_exact(ow)).for_each(|(&w, half)| add_scaled(y, half, w));
+        }
+    }
+
+    /// The adjoint of [`plane`](Self::plane); `dx` is zero.
+    fn plane_grad(&self, dy: &[f32], half: &mut Vec<f32>, dx: &mut [f32]) {
+        let (w, ow) = (self.cols.len, self.cols.taps.len());
+        half.clear();
+        half.resize(self.rows.len * ow, 0.0);
+        for (dy, (first, weights)) in dy.chunks_exact(ow).zip(&self.rows.taps) {
+            let half = half[first * ow..].chunks_exact_mut(ow);
+            weights.iter().zip(half).for_each(|(&w, half)| add_scaled(half, dy, w));
+        }
+        for (dx, half) in dx.chunks_exact_mut(w).zip(half.chunks_exact(ow)) {
+            for (g, (first, weights)) in half.iter().zip(&self.cols.taps) {
+                add_scaled(&mut dx[*first..*first + weights.len()], weights, *g);
+            }
+        }
+    }
+}
+
+impl Kernel for Separable {
+    type Saved = ();
+    const NAME: &'static str = "separable";
+
+    fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, ())> {
+        let (oh, ow) = (self.rows.taps.len(), self.cols.taps.len());
+        let (b, c) = (x[0].dims[0], x[0].dims[1]);
+        let mut y = buffer(b * c * oh * ow);
+        let planes = y.par_chunks_mut(oh * ow).zip(x[0].data.par_chunks(self.rows.len * self.cols.len));
+        planes.with_min_len(8).for_each_init(Vec::new, |half, (y, x)| self.plane(x, half, y));
+        Ok((y, vec![b, c, oh, ow], ()))
+    }
+
+    fn backward(&self, x: &[Arg<'_>], (): &(), _: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
+        let mut dx = vec![0.0; x[0].data.len()];
+        let out = self.rows.taps.len() * self.cols.taps.len();
+        let planes = dx.par_chunks_mut(self.rows.len * self.cols.len).zip(gy.par_chunks(out));
+        planes.with_min_len(8).for_each_init(Vec::new, |half, (dx, dy)| self.plane_grad(dy, half, dx));
+        Ok(vec![Some(dx)])
+    }
+}
+
 /// `y = A_h x A_w^T` per channel.
 fn apply_axes(x: &Tensor, rows: &Axis, cols: &Axis) -> Result<Tensor> {
     let [b, c, h, w] = image("separable", x)?;
     let (oh, ow) = (rows.taps.len(), cols.taps.len());
+    if fast(&[x]) {
+        return apply(Separable { rows: rows.into(), cols: cols.into() }, &[x]);
+    }
     if b * c == 0 {
         return x.narrow(2, 0, 1)?.narrow(3, 0, 1)?.broadcast_as((b, c, oh, ow));
     }

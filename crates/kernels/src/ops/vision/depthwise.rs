@@ -1,0 +1,253 @@
+//! Convolution in which every channel sees only itself.
+//!
+//! A plane is copied once with its border and split by column modulo the stride; then the pixels under one weight lie
+//! side by side for neighbouring results, and no result needs a test for the border.
+
+use super::conv::{Conv2d, Finish, Sizes};
+use crate::matmul::buffer;
+use crate::simd::simd_fn;
+use rayon::prelude::*;
+
+/// A depthwise convolution; each input channel has `o / c` results.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Depthwise {
+    pub n: Sizes,
+    pub config: Conv2d,
+}
+
+/// Room after the last row, so that whole vectors may be read.
+const SLACK: usize = 16;
+
+/// A plane with border: rows of `stride` parts of `wide` values each.
+struct Plane {
+    rows: usize,
+    wide: usize,
+    stride: usize,
+    /// Distance of the values in the source: 1, or the stride whose results are spread out.
+    spread: [usize; 2],
+    /// Source position of the first row and column.
+    origin: [isize; 2],
+}
+
+impl Plane {
+    /// Copies `src` of rows of `w` values, with `fill` where it has none.
+    fn fill(&self, src: &[f32], w: usize, fill: f32, dst: &mut Vec<f32>) {
+        let (h, line) = (src.len() / w, self.stride * self.wide);
+        dst.clear();
+        dst.resize(self.rows * line + SLACK, fill);
+        let [sy, sx] = self.spread;
+        for y in 0..h {
+            let Ok(row) = usize::try_from((y * sy) as isize - self.origin[0]) else { continue };
+            if row >= self.rows {
+                break;
+            }
+            let (src, dst) = (&src[y * w..(y + 1) * w], &mut dst[row * line..(row + 1) * line]);
+            // Source column x goes to place x spread - origin, which is split by the stride.
+            let first = (0..w).find(|x| (x * sx) as isize >= self.origin[1]).unwrap_or(w);
+            let at = ((first * sx) as isize - self.origin[1]) as usize;
+            if self.stride == 1 {
+                let n = line.saturating_sub(at).div_ceil(sx).min(w - first);
+                if n > 0 && sx == 1 {
+                    dst[at..at + n].copy_from_slice(&src[first..first + n]);
+                } else if n > 0 {
+                    dst[at..].iter_mut().step_by(sx).zip(&src[first..]).for_each(|(d, s)| *d = *s);
+                }
+                continue;
+            }
+            for (i, s) in src[first..].iter().enumerate() {
+                let place = at + i * sx;
+                if place >= line {
+                    break;
+                }
+                dst[place % self.stride * self.wide + place / self.stride] = *s;
+            }
+        }
+    }
+}
+
+simd_fn! {
+    /// `dst[r][j] = sum_t weights[t] src[r line + offsets[t] + j]` (`+=` with `add`) for rows of `n` values.
+    fn rows<V>(src: &[f32], line: usize, offsets: &[usize], weights: &[f32], n: usize, add: bool, dst: &mut [f32]) {
+        for (r, dst) in dst.chunks_exact_mut(n).enumerate() {
+            let mut j = 0;
+            while j < n {
+                let m = V::N.min(n - j);
+                let mut acc = if add { V::load_part(&dst[j..j + m], 0.0) } else { V::splat(0.0) };
+                for t in 0..offsets.len() {
+                    let at = r * line + offsets[t] + j;
+                    acc = V::load(&src[at..at + V::N]).fma(V::splat(weights[t]), acc);
+                }
+                acc.store_part(&mut dst[j..j + m]);
+                j += m;
+            }
+        }
+    }
+}
+
+simd_fn! {
+    /// `grads[t] += sum_{r,j} dy[r][j] src[r line + offsets[t] + j]` for rows of `n` values.
+    fn row_dots<V>(src: &[f32], line: usize, offsets: &[usize], dy: &[f32], n: usize, grads: &mut [f32]) {
+        let mut t = 0;
+        while t < offsets.len() {
+            // Four sums at a time hide the latency of one.
+            let live = 4.min(offsets.len() - t);
+            let at: [usize; 4] = [offsets[t], offsets[t + 1 % live], offsets[t + 2 % live], offsets[t + 3 % live]];
+            let mut acc = [V::splat(0.0); 4];
+            for r in 0..dy.len() / n {
+                let dy = &dy[r * n..(r + 1) * n];
+                let mut j = 0;
+                while j < n {
+                    let m = V::N.min(n - j);
+                    let g = if m == V::N { V::load(&dy[j..]) } else { V::load_part(&dy[j..], 0.0) };
+                    for s in 0..4 {
+                        let from = r * line + at[s] + j;
+                        let x = if m == V::N { V::load(&src[from..]) } else { V::load_part(&src[from..from + m], 0.0) };
+                        acc[s] = g.fma(x, acc[s]);
+                    }
+                    j += m;
+                }
+            }
+            for s in 0..live {
+                grads[t + s] += acc[s].sum();
+            }
+            t += live;
+        }
+    }
+}
+
+impl Depthwise {
+    /// The input with its border, and where each weight's pixels begin in it.
+    fn input_plane(&self) -> (Plane, Vec<usize>) {
+        let Sizes { kh, kw, oh, ow, .. } = self.n;
+        let ([sh, sw], [dh, dw]) = (self.config.stride, self.config.dilation);
+        let [top, _, left, _] = self.config.padding;
+        let (rows, columns) = ((oh - 1) * sh + (kh - 1) * dh + 1, (ow - 1) * sw + (kw - 1) * dw + 1);
+        let wide = columns.div_ceil(sw);
+        let origin = [-(top as isize), -(left as isize)];
+        let at = |i: usize, j: usize| i * dh * sw * wide + (j * dw) % sw * wide + j * dw / sw;
+        let offsets = (0..kh * kw).map(|t| at(t / kw, t % kw)).collect();
+        (Plane { rows, wide, stride: sw, spread: [1, 1], origin }, offsets)
+    }
+
+    /// Results per input channel.
+    fn fan(&self) -> usize {
+        self.n.o / self.n.c
+    }
+
+    /// The convolution of `x` with `weight`: [o, 1, kh, kw].
+    pub fn run(&self, x: &[f32], weight: &[f32], finish: &Finish<'_>) -> Vec<f32> {
+        let Sizes { b, c, h, w, o, oh, ow, kh, kw, .. } = self.n;
+        let (plane, offsets) = self.input_plane();
+        let (line, fan, kk) = (plane.stride * plane.wide * self.config.stride[0], self.fan(), kh * kw);
+        let mut y = buffer(b * o * oh * ow);
+        let results = y.par_chunks_mut(fan * oh * ow).zip(x.par_chunks(h * w)).enumerate();
+        results.with_min_len(4).for_each_init(
+            Default::default,
+            |(padded, raw): &mut (Vec<f32>, Vec<f32>), (at, (y, x))| {
+                plane.fill(x, w, 0.0, padded);
+                raw.resize(oh * ow, 0.0);
+                for (f, y) in y.chunks_exact_mut(oh * ow).enumerate() {
+                    let channel = at % c * fan + f;
+                    rows(padded, line, &offsets, &weight[channel * kk..][..kk], ow, false, raw);
+                    finish.row(channel, (at / c * o + channel) * oh * ow, raw, y);
+                }
+            },
+        );
+        y
+    }
+
+    /// The gradient of the input.
+    pub fn input_grad(&self, weight: &[f32], dy: &[f32]) -> Vec<f32> {
+        let Sizes { b, c, h, w, oh, ow, kh, kw, .. } = self.n;
+        let [dh, dw] = self.config.dilation;
+        let [top, _, left, _] = self.config.padding;
+        // The gradient, spread out by the stride, under kernels turned around.
+        let origin = [top as isize - ((kh - 1) * dh) as isize, left as isize - ((kw - 1) * dw) as isize];
+        let plane =
+            Plane { rows: h + (kh - 1) * dh, wide: w + (kw - 1) * dw, stride: 1, spread: self.config.stride, origin };
+        let (fan, kk) = (self.fan(), kh * kw);
+        let offsets: Vec<usize> = (0..kk).map(|t| t / kw * dh * plane.wide + t % kw * dw).collect();
+        let mut dx = buffer(b * c * h * w);
+        let results = dx.par_chunks_mut(h * w).zip(dy.par_chunks(fan * oh * ow)).enumerate();
+        results.with_min_len(4).for_each_init(
+            Default::default,
+            |(padded, turned): &mut (Vec<f32>, Vec<f32>), (at, (dx, dy))| {
+                for (f, dy) in dy.chunks_exact(oh * ow).enumerate() {
+                    plane.fill(dy, ow, 0.0, padded);
+                    turned.clear();
+                    turned.extend(weight[(at % c * fan + f) * kk..][..kk].iter().rev());
+                    rows(padded, plane.wide, &offsets, turned, w, f > 0, dx);
+                }
+            },
+        );
+        dx
+    }
+
+    /// The gradient of the weights, summed over images in their order.
+    pub fn weight_grad(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
+        let Sizes { b, c, h, w, o, oh, ow, kh, kw, .. } = self.n;
+        let (plane, offsets) = self.input_plane();
+        let (line, fan, kk) = (plane.stride * plane.wide * self.config.stride[0], self.fan(), kh * kw);
+        let mut grad = vec![0.0; o * kk];
+        grad.par_chunks_mut(fan * kk).enumerate().for_each_init(Vec::new, |padded, (k, grad)| {
+            for image in 0..b {
+                plane.fill(&x[(image * c + k) * h * w..][..h * w], w, 0.0, padded);
+                for (f, grad) in grad.chunks_exact_mut(kk).enumerate() {
+                    let dy = &dy[(image * o + k * fan + f) * oh * ow..][..oh * ow];
+                    row_dots(padded, line, &offsets, dy, ow, grad);
+                }
+            }
+        });
+        grad
+    }
+}
+
+/// Largest value under each window of a plane, for pooling without holes in the border.
+pub(super) struct MaxPlane {
+    plane: Plane,
+    offsets: Vec<usize>,
+    line: usize,
+    ow: usize,
+}
+
+simd_fn! {
+    fn row_max<V>(src: &[f32], line: usize, offsets: &[usize], n: usize, dst: &mut [f32]) {
+        for (r, dst) in dst.chunks_exact_mut(n).enumerate() {
+            let mut j = 0;
+            while j < n {
+                let m = V::N.min(n - j);
+                let mut acc = V::splat(f32::NEG_INFINITY);
+                for t in 0..offsets.len() {
+                    let at = r * line + offsets[t] + j;
+                    acc = V::load(&src[at..at + V::N]).max(acc);
+                }
+                acc.store_part(&mut dst[j..j + m]);
+                j += m;
+            }
+        }
+    }
+}
+
+impl MaxPlane {
+    /// Windows of `kernel`, `stride` and `dilation` over planes with `padding` before, `out` of them.
+    pub fn new(
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 2],
+        dilation: [usize; 2],
+        out: [usize; 2],
+    ) -> Self {
+        let [top, left] = padding;
+        let n = Sizes { b: 1, c: 1, h: 1, w: 1, o: 1, kh: kernel[0], kw: kernel[1], oh: out[0], ow: out[1], g: 1 };
+        let config = Conv2d { stride, dilation, padding: [top, top, left, left], groups: 1 };
+        let (plane, offsets) = Depthwise { n, config }.input_plane();
+        let line = plane.stride * plane.wide * stride[0];
+        Self { plane, offsets, line, ow: out[1] }
+    }
+
+    /// `y`: [oh, ow] from `x`: [h, w] without NaN.
+    pub fn run(&self, x: &[f32], w: usize, padded: &mut Vec<f32>, y: &mut [f32]) {
+        self.plane.fill(x, w, f32::NEG_INFINITY, padded);
+        row_max(padded, self.line, &self.offsets, self.ow, y);
+    }
+}
