@@ -15,6 +15,7 @@ mod matmul;
 mod node;
 mod ops;
 pub mod optim;
+mod reused;
 mod shared;
 mod simd;
 

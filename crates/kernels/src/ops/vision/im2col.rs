@@ -18,6 +18,21 @@ pub(super) struct Im2col {
     pub config: Conv2d,
 }
 
+/// Values per call of [`dots`] where the shape allows it.
+const RUN: usize = 768;
+
+/// `dy`: [b, o, pixels] as [o, b, pixels].
+fn side_by_side(dy: &[f32], b: usize, o: usize) -> Vec<f32> {
+    let pixels = dy.len() / (b * o);
+    let mut all = buffer(dy.len());
+    all.par_chunks_mut(b * pixels).enumerate().for_each(|(r, row)| {
+        for (image, to) in row.chunks_exact_mut(pixels).enumerate() {
+            to.copy_from_slice(&dy[(image * o + r) * pixels..][..pixels]);
+        }
+    });
+    all
+}
+
 /// A run of result pixels in one row: row, first column, count, offset within the tile.
 type Segment = (usize, usize, usize, usize);
 
@@ -70,10 +85,11 @@ impl Im2col {
     }
 
     /// Lays out the rows `rows` of the columns `tile`: row (k, i, j) holds the pixels of channel `k` under weight (i, j).
-    /// `x`: one group of one image.
-    fn lay_out(&self, x: &[f32], rows: Range<usize>, tile: &Range<usize>, dst: &mut [f32]) {
+    /// `x`: one group of one image; the rows of `dst` are `ldd` apart.
+    fn lay_out(&self, x: &[f32], rows: Range<usize>, tile: &Range<usize>, dst: &mut [f32], ldd: usize) {
         let (kk, plane, stride) = (self.n.kh * self.n.kw, self.n.h * self.n.w, self.config.stride[1]);
-        for (row, dst) in rows.zip(dst.chunks_exact_mut(tile.len())) {
+        for (row, dst) in rows.zip(dst.chunks_mut(ldd)) {
+            let dst = &mut dst[..tile.len()];
             let (k, i, j) = (row / kk, row % kk / self.n.kw, row % self.n.kw);
             let x = &x[k * plane..(k + 1) * plane];
             if self.plain() {
@@ -127,16 +143,15 @@ impl Im2col {
         }
     }
 
-    /// Weights of every group as panels, from `at(o, k, tap)` with `o` counted over all groups and `k` within one.
-    fn panels(&self, at: impl Fn(usize, usize, usize) -> f32 + Sync) -> Vec<Vec<f32>> {
-        let ((_, og), kk) = (self.group(), self.n.kh * self.n.kw);
-        (0..self.n.g).map(|g| pack(og, self.depth(), |r, d| at(g * og + r, d / kk, d % kk))).collect()
+    /// The rows of `weight`, [o, depth], of every group as panels.
+    fn panels(&self, weight: &[f32]) -> Vec<Vec<f32>> {
+        let (og, depth) = (self.group().1, self.depth());
+        weight.chunks_exact(og * depth).map(|w| pack(og, depth, |r, d| w[r * depth + d])).collect()
     }
 
     /// The convolution of `x` with `weight`: [o, c/g, kh, kw].
     pub fn run(&self, x: &[f32], weight: &[f32], finish: &Finish<'_>) -> Vec<f32> {
-        let (cg, kk) = (self.group().0, self.n.kh * self.n.kw);
-        self.run_panels(x, &self.panels(|o, k, tap| weight[(o * cg + k) * kk + tap]), finish)
+        self.run_panels(x, &self.panels(weight), finish)
     }
 
     fn run_panels(&self, x: &[f32], panels: &[Vec<f32>], finish: &Finish<'_>) -> Vec<f32> {
@@ -152,7 +167,7 @@ impl Im2col {
             let n = tile.len();
             columns.resize(depth * n, 0.0);
             result.resize(og * n, 0.0);
-            self.lay_out(&x[(image * c + group * cg) * h * w..][..cg * h * w], 0..depth, &tile, columns);
+            self.lay_out(&x[(image * c + group * cg) * h * w..][..cg * h * w], 0..depth, &tile, columns, n);
             product(&panels[group], og, depth, columns, n, n, result, n);
             for (r, row) in result.chunks_exact(n).enumerate() {
                 let channel = group * og + r;
@@ -176,7 +191,16 @@ impl Im2col {
             let padding = [high - top, high - bottom, wide - left, wide - right];
             let n = Sizes { b, c: o, h: oh, w: ow, o: c, kh, kw, oh: h, ow: w, g };
             let turned = Self { n, config: Conv2d { padding, ..self.config } };
-            let panels = turned.panels(|k, r, tap| weight[((k / cg * og + r) * cg + k % cg) * kk + kk - 1 - tap]);
+            // [o, c/g, kk] of each group to [c, o/g, kk], back to front
+            let mut back = buffer(weight.len());
+            back.par_chunks_mut(og * kk).enumerate().for_each(|(channel, back)| {
+                let (group, k) = (channel / cg, channel % cg);
+                for (r, back) in back.chunks_exact_mut(kk).enumerate() {
+                    let from = &weight[((group * og + r) * cg + k) * kk..][..kk];
+                    back.iter_mut().zip(from.iter().rev()).for_each(|(b, w)| *b = *w);
+                }
+            });
+            let panels = turned.panels(&back);
             return turned.run_panels(dy, &panels, &Finish::default());
         }
         // Blocks of channels whose rows fill whole panels.
@@ -220,9 +244,12 @@ impl Im2col {
         let Sizes { b, c, h, w, o, g, .. } = self.n;
         let ((cg, og), depth, pixels) = (self.group(), self.depth(), self.pixels());
         // A task makes some rows of the laid out matrix; the partition depends on the shape alone.
-        let rows = depth.div_ceil(8).max(24).next_multiple_of(6);
+        let rows = depth.div_ceil(depth.div_ceil(48).clamp(2, 8)).next_multiple_of(6);
         let parts = depth.div_ceil(rows);
-        let step = self.tile((rows.min(depth) + og).max(TILE / 768));
+        let step = pixels.min(RUN);
+        // Small images are taken several at a time, so that inner products are long.
+        let together = (RUN / pixels).clamp(1, b);
+        let gathered = (together > 1).then(|| side_by_side(dy, b, o));
         let mut grad = vec![0.0; o * depth];
         let out = Shared::new(&mut grad);
         let task = |(columns, block): &mut (Vec<f32>, Vec<f32>), task: usize| {
@@ -230,15 +257,22 @@ impl Im2col {
             let live = rows.min(depth - first);
             block.clear();
             block.resize(og * live, 0.0);
-            for image in 0..b {
-                let x = &x[(image * c + group * cg) * h * w..][..cg * h * w];
-                for start in (0..pixels).step_by(step) {
-                    let tile = start..(start + step).min(pixels);
-                    let n = tile.len();
+            for start in (0..b).step_by(together) {
+                let images = start..(start + together).min(b);
+                for at in (0..pixels).step_by(step) {
+                    let tile = at..(at + step).min(pixels);
+                    let n = images.len() * tile.len();
                     columns.resize(live * n, 0.0);
-                    self.lay_out(x, first..first + live, &tile, columns);
-                    let dy = &dy[(image * o + group * og) * pixels + start..];
-                    dots(dy, pixels, og, columns, n, live, n, block, live);
+                    for image in images.clone() {
+                        let x = &x[(image * c + group * cg) * h * w..][..cg * h * w];
+                        let to = &mut columns[(image - start) * tile.len()..];
+                        self.lay_out(x, first..first + live, &tile, to, n);
+                    }
+                    let (dy, ldy) = match &gathered {
+                        Some(all) => (&all[(group * og * b + start) * pixels..], b * pixels),
+                        None => (&dy[(start * o + group * og) * pixels + at..], pixels),
+                    };
+                    dots(dy, ldy, og, columns, n, live, n, block, live);
                 }
             }
             for (r, block) in block.chunks_exact(live).enumerate() {

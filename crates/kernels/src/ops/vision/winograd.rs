@@ -7,6 +7,7 @@
 use super::product::{PANEL, dots, product};
 use crate::matmul::buffer;
 use crate::ops::vision::conv::Finish;
+use crate::reused::Reused;
 use crate::shared::Shared;
 use crate::simd::{Lanes, simd_fn};
 use rayon::prelude::*;
@@ -36,7 +37,7 @@ pub(super) struct Winograd {
 }
 
 /// Transformed kernels: [ceil(o / 8), 16, c, 8].
-pub(super) struct Kernels(Vec<f32>);
+pub(super) struct Kernels(Reused);
 
 /// `G w G^T` of the 3x3 kernel `w`.
 fn kernel(w: [f32; 9]) -> [f32; TAPS] {
@@ -65,7 +66,8 @@ fn kernel_grad(u: [f32; TAPS]) -> [f32; 9] {
 impl Kernels {
     /// From kernels `at(o, c)`.
     fn new(o: usize, c: usize, at: impl Fn(usize, usize) -> [f32; 9] + Sync) -> Self {
-        let mut u = buffer(o.div_ceil(PANEL) * TAPS * c * PANEL);
+        // Rows that are missing in the last panel keep what was there; their products are never stored.
+        let mut u = Reused::new(o.div_ceil(PANEL) * TAPS * c * PANEL);
         u.par_chunks_mut(TAPS * c * PANEL).enumerate().for_each(|(p, panel)| {
             for r in 0..PANEL.min(o - p * PANEL) {
                 for k in 0..c {
@@ -364,7 +366,7 @@ impl Winograd {
             return;
         }
         let step = (SHARED_BYTES / 2 / (4 * TAPS * self.c * self.tw())).clamp(1, all);
-        let mut v = buffer(TAPS * self.c * step * self.tw());
+        let mut v = Reused::new(TAPS * self.c * step * self.tw());
         for start in (0..all).step_by(step) {
             let range = start..(start + step).min(all);
             let v = &mut v[..TAPS * self.c * range.len() * self.tw()];
@@ -382,8 +384,9 @@ impl Winograd {
     pub fn weight_grad(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
         let (all, c, o, tw) = (self.b * self.th(), self.c, self.o, self.tw());
         let step = (SHARED_BYTES / (4 * TAPS * (c + o) * tw)).clamp(1, all);
-        let (mut v, mut m) = (buffer(TAPS * c * step * tw), buffer(TAPS * o * step * tw));
-        let mut du = vec![0.0; TAPS * o * c];
+        let room = |rows: usize| Reused::new(TAPS * rows * step * tw);
+        let (mut v, mut m, mut du) = (room(c), room(o), Reused::new(TAPS * o * c));
+        du.fill(0.0);
         for start in (0..all).step_by(step) {
             let range = start..(start + step).min(all);
             let columns = range.len() * tw;
