@@ -23,8 +23,8 @@ pub use curve::{
 };
 pub use error::Error;
 pub use histogram::{Histogram, quantile};
-pub(crate) use predictions::largest;
 pub use predictions::{Judged, Predictions};
+pub(crate) use predictions::{brier_row, largest, rank};
 pub use risk::RiskCoverage;
 pub use stability::{Collapse, Flips};
 pub use tally::Tally;
