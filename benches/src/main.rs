@@ -1,10 +1,11 @@
 //! Benchmarks side by side with their peers, in one invocation.
 //!
-//! `steps` measures whole workloads, `ops` single operations forward and backward. Every workload runs in a process of
-//! its own, so that peak memory is its own too; with `--peers` the same work runs in PyTorch right after it.
+//! `steps` measures whole workloads, `ops` single operations forward and backward, `images` the way from files to views.
+//! Every workload runs in a process of its own, so that peak memory is its own too; with `--peers` the same work runs in PyTorch right after it.
 //! What it does not show: anything on a busy machine. Look at `min_ms` beside `ms` (the median) to see how quiet it was.
 
 mod gpt;
+mod images;
 mod measure;
 mod ops;
 mod peers;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "usage: bench steps|ops [--only NAME] [--json] [--peers] [--threads N] [--list]";
+const USAGE: &str = "usage: bench steps|ops|images [--only NAME] [--json] [--peers] [--threads N] [--list]";
 
 /// The command line.
 struct Args {
@@ -51,6 +52,7 @@ fn run() -> Result<(), String> {
     let workloads = match args.suite.as_str() {
         "steps" => steps::workloads(),
         "ops" => ops::workloads(),
+        "images" => images::workloads(),
         other => return Err(format!("unknown suite `{other}`\n{USAGE}")),
     };
     let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
@@ -61,6 +63,9 @@ fn run() -> Result<(), String> {
     let names: Vec<String> = workloads.into_iter().map(|w| w.name).filter(|n| wanted(n)).collect();
     if names.is_empty() {
         return Err("no workload of that name; try --list".to_string());
+    }
+    if args.suite == "images" && !args.list {
+        images::prepare()?;
     }
     let mut table = peers::Table::new(args.json);
     for name in names {

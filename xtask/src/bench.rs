@@ -10,7 +10,9 @@ use crate::cargo;
 const PEER_PYTHON: &str = "PEER_PYTHON";
 /// What the peers' work imports.
 const PACKAGES: &[&str] = &["torch", "numpy"];
-const KINDS: &[&str] = &["steps", "ops"];
+/// What the peer of `images` imports; torchvision brings Pillow.
+const IMAGE_PACKAGES: &[&str] = &["torch", "numpy", "torchvision"];
+const KINDS: &[&str] = &["steps", "ops", "images"];
 
 /// Builds and becomes the benchmark binary.
 ///
@@ -21,7 +23,8 @@ pub fn run(args: &[String]) -> Result<(), String> {
     let mut command = cargo::run_release("chandlery-benches", args);
     if args.iter().any(|arg| arg == "--peers") {
         let named = std::env::var_os(PEER_PYTHON);
-        command.env(PEER_PYTHON, interpreter(named, &cargo::root().join("target/peers"), PACKAGES)?);
+        let packages = if args[0] == "images" { IMAGE_PACKAGES } else { PACKAGES };
+        command.env(PEER_PYTHON, interpreter(named, &cargo::root().join("target/peers"), packages)?);
     }
     cargo::replace_self(command)
 }
@@ -75,8 +78,8 @@ mod tests {
 
     #[test]
     fn unknown_kind_is_answered_with_those_that_exist() {
-        assert!(check_kind(Some(&"step".into())).unwrap_err().contains("steps, ops"));
-        assert!(check_kind(None).unwrap_err().contains("steps or ops"));
+        assert!(check_kind(Some(&"step".into())).unwrap_err().contains("steps, ops, images"));
+        assert!(check_kind(None).unwrap_err().contains("steps or ops or images"));
         assert!(check_kind(Some(&"ops".into())).is_ok());
     }
 

@@ -22,6 +22,7 @@ const PROJECT: &[Entry] = &[
     ("tidy", "crate edges, file lengths, words, names, pages, lint bans"),
     ("bench steps [--only NAME] [--json]", "time and memory of whole training steps"),
     ("bench ops [--only NAME] [--json]", "time of single operations, forward and backward"),
+    ("bench images [--only NAME] [--json]", "time of decoding and augmenting image files"),
     ("bench ... --peers", "the same work in PyTorch beside it (PEER_PYTHON names an interpreter that has it)"),
     ("fetch NAME", "bring a whole public data set into data/:  cargo xtask fetch chinese-poetry"),
     ("help", "this page"),
