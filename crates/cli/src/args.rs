@@ -15,12 +15,18 @@ pub struct Args {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train a recipe: poet, poet-base, smoke
+    /// Train a recipe: poet, poet-base, smoke, pepl, pepl-photos, pepl-smoke
     Train(Train),
     /// Evaluate a finished run again
     Eval(Eval),
     /// Write with a trained model
     Generate(Generate),
+    /// Label a folder of images with a trained classifier
+    Predict(Predict),
+    /// Show where a trained classifier looks
+    Cam(Cam),
+    /// Compare methods: every method, share of labels and seed, with a table at the end
+    Experiment(Experiment),
     /// Plan training on a cluster, and check the cost model against published measurements
     Plan(Plan),
     /// Clusters
@@ -56,12 +62,77 @@ pub struct Eval {
     /// Run directory
     #[arg(default_value = "runs/poet")]
     pub run: PathBuf,
-    /// Requests per attribute [default: the run's own]
+    /// Requests per attribute (recipe poet) [default: the run's own]
     #[arg(long)]
     pub requests: Option<usize>,
-    /// Guidance [default: the run's own]
+    /// Guidance (recipe poet) [default: the run's own]
     #[arg(long)]
     pub guidance: Option<f64>,
+}
+
+/// `predict`.
+#[derive(Debug, Group)]
+pub struct Predict {
+    /// Run directory
+    pub run: PathBuf,
+    /// Folder of images, with all folders in it
+    #[arg(long, value_name = "DIR")]
+    pub images: PathBuf,
+    /// Write the lines here instead of to standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Also copy every kept image to DIR/LABEL, the others to DIR/unsure, with labels.jsonl and report.html
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+    /// Keep labels of at least this calibrated probability [default: the run's own, see its calibration.json]
+    #[arg(long, value_name = "P")]
+    pub keep_above: Option<f64>,
+    /// Images at a time
+    #[arg(long, default_value_t = 32)]
+    pub batch: usize,
+}
+
+/// `cam`.
+#[derive(Debug, Group)]
+pub struct Cam {
+    /// Run directory
+    pub run: PathBuf,
+    /// Folder of images, with all folders in it
+    #[arg(long, value_name = "DIR")]
+    pub images: PathBuf,
+    /// cam, grad-cam, grad-cam++, hires-cam, xgrad-cam, layer-cam, eigen-cam, eigen-grad-cam, ablation-cam, score-cam,
+    /// finer-cam or rise (repeatable)
+    #[arg(long = "method", default_value = "cam")]
+    pub methods: Vec<String>,
+    /// Folder for the pictures
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// At most this many images; 0 = all
+    #[arg(long, default_value_t = 0)]
+    pub limit: usize,
+}
+
+/// `experiment`.
+#[derive(Debug, Group)]
+pub struct Experiment {
+    /// Plan: pepl, or a TOML file
+    #[arg(default_value = "pepl")]
+    pub plan: String,
+    /// Change a setting of every run, for example data.path=DIR (repeatable)
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// Folder of the runs and the table [default: runs/experiment-PLAN]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Only methods of these names (repeatable)
+    #[arg(long)]
+    pub only: Vec<String>,
+    /// Only say how long it would take
+    #[arg(long)]
+    pub estimate: bool,
+    /// Only make the table of the runs that are there
+    #[arg(long)]
+    pub table: bool,
 }
 
 /// `generate`.

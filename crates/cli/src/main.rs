@@ -1,6 +1,7 @@
 //! The command `chandlery`: recipe and settings in, run directory out.
 
 mod args;
+mod pepl;
 mod plan;
 mod poet;
 mod probe;
@@ -9,6 +10,7 @@ mod settings;
 
 use args::{Cluster, Command, Data};
 use clap::Parser;
+use settings::Recipe;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -25,8 +27,17 @@ fn say(text: impl AsRef<str>) {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Train(args) => poet::train(&args),
-        Command::Eval(args) => poet::eval(&args),
+        Command::Train(args) => match Recipe::of_preset(&args.preset)? {
+            Recipe::Poet => poet::train(&args),
+            Recipe::Pepl => pepl::train(&args),
+        },
+        Command::Eval(args) => match Recipe::of_run(&args.run)? {
+            Recipe::Poet => poet::eval(&args),
+            Recipe::Pepl => pepl::eval(&args),
+        },
+        Command::Predict(args) => pepl::predict(&args),
+        Command::Cam(args) => pepl::cam(&args),
+        Command::Experiment(args) => pepl::experiment(&args),
         Command::Generate(args) => poet::generate(&args),
         Command::Plan(args) => plan::plan(&args),
         Command::Cluster(Cluster::Probe { ranks }) => probe::probe(ranks),

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! Report ─┬─ facts, key figures
-//!         └─ Section ── text, Chart, Table, Poem cards, preformatted text
+//!         └─ Section ── text, Chart, Table, Poem cards, Pictures, preformatted text
 //! ```
 #![allow(dead_code, reason = "one vocabulary for all recipes; each takes what it needs")]
 
@@ -12,6 +12,7 @@ pub mod chart;
 mod escape;
 pub mod number;
 mod page;
+mod picture;
 mod poem;
 mod section;
 mod table;
@@ -19,6 +20,7 @@ mod table;
 #[cfg(test)]
 mod demo;
 
+pub use picture::Picture;
 #[allow(unused_imports, reason = "one vocabulary for all recipes")]
 pub use poem::{Chip, Layout, Poem};
 pub use section::{Figure, Section};

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::chart::Chart;
 use super::escape::escape;
+use super::picture::{self, Picture};
 use super::poem::{self, Poem};
 use super::table::Table;
 
@@ -20,6 +21,7 @@ enum Block {
     Chart(Box<Chart>),
     Table(Table),
     Poems(Vec<Poem>),
+    Pictures(Vec<Picture>),
     Preformatted(String),
     Details(String, Section),
 }
@@ -54,6 +56,12 @@ impl Section {
         self.with(Block::Poems(poems.into_iter().collect()))
     }
 
+    /// Pictures, side by side where there is room.
+    #[must_use]
+    pub fn pictures(self, pictures: impl IntoIterator<Item = Picture>) -> Self {
+        self.with(Block::Pictures(pictures.into_iter().collect()))
+    }
+
     /// Text that keeps its lines, such as a configuration or a command.
     #[must_use]
     pub fn preformatted(self, text: impl Into<String>) -> Self {
@@ -84,6 +92,7 @@ impl Block {
             Self::Chart(chart) => chart.html(),
             Self::Table(table) => table.html(),
             Self::Poems(poems) => poem::grid(poems),
+            Self::Pictures(pictures) => picture::grid(pictures),
             Self::Preformatted(text) => format!("<pre tabindex=\"0\">{}</pre>\n", escape(text.trim_end())),
             Self::Details(summary, inner) => {
                 format!("<details><summary>{}</summary>\n{}</details>\n", escape(summary), inner.body())
