@@ -10,7 +10,9 @@ const RECIPES: &[Entry] = &[
     ("train RECIPE [--set KEY=VALUE ...]", "train, evaluate, report:  cargo xtask train poet"),
     ("eval RUN", "measure a finished run again"),
     ("generate [RUN] [ATTRIBUTE ...]", "write text in the form that was asked for"),
-    ("predict RUN INPUT ...", "apply a trained model to files"),
+    ("predict RUN --images DIR", "label a folder of images with a trained classifier"),
+    ("cam RUN --images DIR --out DIR", "show where a trained classifier looks"),
+    ("experiment PLAN --set data.path=DIR", "methods beside each other, with a table:  cargo xtask experiment pepl"),
     ("plan ...", "plan a distributed run"),
     ("COMMAND --help", "the options of a command of the binary"),
 ];
@@ -31,7 +33,7 @@ const PROJECT: &[Entry] = &[
 /// The commands that xtask answers itself.
 const OWN: &[&str] = &["bench", "ci", "fetch", "help", "test", "tidy"];
 /// Commands of the binary that a typing slip must not be mistaken for.
-const RECIPE_WORDS: &[&str] = &["train", "eval", "generate", "predict", "plan"];
+const RECIPE_WORDS: &[&str] = &["train", "eval", "generate", "predict", "cam", "experiment", "plan"];
 
 /// The help page, in bold and colour on a terminal.
 pub fn text() -> String {
