@@ -26,7 +26,7 @@ const PROJECT: &[Entry] = &[
     ("bench ops [--only NAME] [--json]", "time of single operations, forward and backward"),
     ("bench images [--only NAME] [--json]", "time of decoding and augmenting image files"),
     ("bench ... --peers", "the same work in PyTorch beside it (PEER_PYTHON names an interpreter that has it)"),
-    ("fetch NAME", "bring a whole public data set into data/:  cargo xtask fetch chinese-poetry"),
+    ("fetch NAME", "bring a public data set or published weights into data/:  cargo xtask fetch chinese-poetry"),
     ("help", "this page"),
 ];
 

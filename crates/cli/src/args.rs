@@ -32,7 +32,7 @@ pub enum Command {
     /// Clusters
     #[command(subcommand)]
     Cluster(Cluster),
-    /// Make data
+    /// Make and convert data
     #[command(subcommand)]
     Data(Data),
 }
@@ -265,6 +265,13 @@ pub enum Data {
     /// Pack the embedded poems from a fetched package
     PackPoetry {
         /// Folder of the package
+        source: PathBuf,
+        /// File to write
+        out: PathBuf,
+    },
+    /// Convert a state dict that torch saved to safetensors
+    ConvertTorch {
+        /// File of torch, also of versions before 1.6
         source: PathBuf,
         /// File to write
         out: PathBuf,

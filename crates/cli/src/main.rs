@@ -45,6 +45,10 @@ fn run(command: Command) -> Result<()> {
             say(chandlery::lm::poetry::pack_poetry(source, out)?.to_string());
             Ok(())
         }
+        Command::Data(Data::ConvertTorch { source, out }) => {
+            say(chandlery::pseudo::weights::convert_torch(source, out)?.to_string());
+            Ok(())
+        }
     }
 }
 

