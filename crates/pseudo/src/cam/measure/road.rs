@@ -109,12 +109,15 @@ pub fn impute(image: &[f32], known: &[bool], size: (usize, usize), noise: f64, k
     image.chunks_exact(area).enumerate().map(plane).collect::<Vec<_>>().concat()
 }
 
+/// A neighbour in the image: place, number among the unknown or `None`, weight.
+type Link = (usize, Option<usize>, f64);
+
 /// `sum_j w_ij (x_i - x_j) = 0` for every unknown pixel `i`: symmetric, and positive definite if anything is known.
 struct System {
     /// Places of the unknown pixels.
     unknown: Vec<usize>,
-    /// For each unknown pixel, its neighbours in the image: place, number among the unknown or `None`, weight.
-    links: Vec<Vec<(usize, Option<usize>, f64)>>,
+    /// The neighbours of each unknown pixel.
+    links: Vec<Vec<Link>>,
     any_known: bool,
 }
 
@@ -165,14 +168,14 @@ impl System {
     }
 
     fn times(&self, x: &[f64]) -> Vec<f64> {
-        let row = |(i, links): (usize, &Vec<(usize, Option<usize>, f64)>)| {
+        let row = |(i, links): (usize, &Vec<Link>)| {
             links.iter().map(|(_, number, weight)| weight * (x[i] - number.map_or(0.0, |n| x[n]))).sum()
         };
         self.links.iter().enumerate().map(row).collect()
     }
 }
 
-fn known_part(links: &[(usize, Option<usize>, f64)], plane: &[f32]) -> f64 {
+fn known_part(links: &[Link], plane: &[f32]) -> f64 {
     links.iter().filter(|l| l.1.is_none()).map(|&(place, _, weight)| weight * f64::from(plane[place])).sum()
 }
 

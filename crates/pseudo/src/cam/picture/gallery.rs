@@ -12,7 +12,7 @@ use super::super::measure::{Rect, largest_box};
 use super::super::method::{Method, Settings};
 use super::super::passes::softmax;
 use super::super::probe::{Probe, explain_all, predicted};
-use super::{Palette, Sheet, outline, overlay, save_png};
+use super::{Palette, Sheet, Tile, outline, overlay, save_png};
 
 /// What a gallery shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -163,7 +163,7 @@ impl Gallery {
         of: Explained,
         classes: &[String],
         out: &Path,
-    ) -> Result<(Vec<(String, RgbImage)>, Vec<Line>)> {
+    ) -> Result<(Vec<Tile>, Vec<Line>)> {
         let (width, height) = seen.photo.dimensions();
         let words = classes.get(of.class).map_or_else(|| format!("class {}", of.class), Clone::clone);
         let mut tiles = vec![(format!("{:.0}% {words}", 100.0 * of.probability), seen.photo.clone())];

@@ -10,4 +10,4 @@ pub use gallery::{Gallery, Line, Seen};
 pub use label::label;
 pub use overlay::{heat, outline, overlay};
 pub use palette::Palette;
-pub use sheet::{Sheet, save_png};
+pub use sheet::{Sheet, Tile, save_png};

@@ -16,11 +16,14 @@ const LINE: u32 = 16;
 /// Pixels of one dot of a letter.
 const DOT: u32 = 2;
 
+/// A picture under its words.
+pub type Tile = (String, RgbImage);
+
 /// A contact sheet: rows of pictures, each under its words.
 #[derive(Clone, Debug)]
 pub struct Sheet {
     tile: u32,
-    rows: Vec<Vec<(String, RgbImage)>>,
+    rows: Vec<Vec<Tile>>,
 }
 
 impl Sheet {
@@ -30,7 +33,7 @@ impl Sheet {
     }
 
     /// Adds a row, usually one image's maps by several methods. Pictures are fitted into their tiles.
-    pub fn row(&mut self, pictures: Vec<(String, RgbImage)>) {
+    pub fn row(&mut self, pictures: Vec<Tile>) {
         self.rows.push(pictures);
     }
 
