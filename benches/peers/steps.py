@@ -75,7 +75,49 @@ def write(batch, prompt=32, new=128):
     return prepare
 
 
+class Residual(nn.Module):
+    def __init__(self, i, o, stride):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.BatchNorm2d(o)
+        self.conv2, self.bn2 = nn.Conv2d(o, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o)
+        project = stride != 1 or i != o
+        self.down = nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o)) if project else nn.Identity()
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
+        return F.relu(y + self.down(x), inplace=True)
+
+
+def resnet18():
+    plan = [(64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2), (512, 512, 1)]
+    stem = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000)]
+    return nn.Sequential(*stem, *(Residual(*p) for p in plan), *head)
+
+
+def images(training, batch=8, side=224):
+    def prepare():
+        model = resnet18().train(training)
+        opt = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=1e-4)
+        x, targets = torch.randn(batch, 3, side, side), torch.randint(0, 1000, (batch,))
+
+        def step():
+            loss = F.cross_entropy(model(x), targets)
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+
+        @torch.inference_mode()
+        def infer():
+            model(x)
+
+        return step if training else infer
+
+    return prepare
+
+
 workloads = {"gpt-step-f32": (9, train()), "generate-b1": (5, write(1)), "generate-b16": (5, write(16))}
+workloads |= {"resnet18-step-b8-224": (9, images(True)), "resnet18-infer-b8-224": (9, images(False))}
 for t in [128, 256, 512, 1024, 2048, 4096]:
     workloads[f"gpt-length-{t}"] = (3, train(layers=2, batch=4096 // t, t=t))
 for heads in [2, 4, 8, 12]:

@@ -9,6 +9,7 @@ mod images;
 mod measure;
 mod ops;
 mod peers;
+mod resnet;
 mod steps;
 
 use std::process::ExitCode;

@@ -1,0 +1,58 @@
+//! The network of the workloads `resnet18-*`: ResNet-18 with 1000 classes on random images of 224 pixels.
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use chandlery::kernels::optim::{self, Rule, Sgd, Slot, Step};
+use chandlery::kernels::{CrossEntropy, Key, cross_entropy};
+use chandlery::nn::{Mode, ParamStore};
+use chandlery::pseudo::models::{Classifier, ResNetConfig};
+
+const CLASSES: usize = 1000;
+const RULE: Sgd = Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-4 };
+
+/// Model, optimiser state and a batch.
+pub struct Images {
+    model: Classifier,
+    params: Vec<(Var, Vec<Var>)>,
+    x: Tensor,
+    targets: Tensor,
+    t: u64,
+}
+
+impl Images {
+    /// For training, or with frozen parameters.
+    pub fn new(batch: usize, side: usize, train: bool) -> Result<Self> {
+        let store = ParamStore::new(0, DType::F32, &Device::Cpu);
+        let trained = ResNetConfig::default().build(&store.root(), CLASSES)?;
+        let model = if train { trained } else { ResNetConfig::default().build(&store.frozen(), CLASSES)? };
+        let with_state = |(_, var): (String, Var)| {
+            let zeros = |(_, dims)| Var::zeros(dims, DType::F32, &Device::Cpu);
+            let state = RULE.state(var.dims()).into_iter().map(zeros).collect::<Result<Vec<_>>>()?;
+            Ok((var, state))
+        };
+        let params = store.named_vars().into_iter().map(with_state).collect::<Result<_>>()?;
+        let key = Key::new(0).named("images");
+        let pixels = (0..(batch * 3 * side * side) as u64).map(|i| key.normal(i) as f32);
+        let x = Tensor::from_vec(pixels.collect::<Vec<_>>(), (batch, 3, side, side), &Device::Cpu)?;
+        let key = Key::new(0).named("targets");
+        let targets = (0..batch as u64).map(|i| (key.u64(i) % CLASSES as u64) as u32);
+        let targets = Tensor::from_vec(targets.collect::<Vec<_>>(), batch, &Device::Cpu)?;
+        Ok(Self { model, params, x, targets, t: 0 })
+    }
+
+    /// Forward, loss, backward and SGD with Nesterov momentum.
+    pub fn step(&mut self) -> Result<()> {
+        self.t += 1;
+        let logits = self.model.forward(&self.x, Mode::Train(Key::new(self.t)))?;
+        let grads = cross_entropy(&logits, &self.targets, &CrossEntropy::default())?.backward()?;
+        let missing = || candle_core::Error::Msg("a parameter has no gradient".to_string());
+        let grads = self.params.iter().map(|(p, _)| grads.get(p).ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
+        let slots: Vec<Slot<'_>> =
+            self.params.iter().zip(grads).map(|((param, state), grad)| Slot { param, grad, state }).collect();
+        optim::update_all(&RULE, Step { t: self.t, lr: 1e-3, grad_scale: 1.0 }, &slots)
+    }
+
+    /// Logits in evaluation mode.
+    pub fn infer(&self) -> Result<()> {
+        self.model.forward(&self.x, Mode::Eval).map(drop)
+    }
+}
