@@ -2,7 +2,7 @@
 //!
 //! Input: GPT-175B on 64 to 4,096 modelled A100. Counts every plan priced, those replayed among them; the answer includes
 //! explanation, sensitivities and placement. Not shown: parsing, drawing, machines of several types.
-//! `cargo run --release -p chandlery-parallel --example planner_speed`
+//! `cargo xtask bench planner`
 
 #![allow(clippy::print_stdout, reason = "a measurement prints")]
 

@@ -1,6 +1,6 @@
 //! Runs all simulations and writes their figures (SVG) and tables (Markdown) into a folder:
 //!
-//! `cargo run -p chandlery-parallel --example simulate -- docs/results/simulator`
+//! `cargo xtask simulate`, or `cargo run -p chandlery-parallel --example simulate -- FOLDER`
 //!
 //! Everything but the last table (run times) is the same on every machine.
 
@@ -52,7 +52,7 @@ fn spread(values: &[f64]) -> (f64, f64) {
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args().nth(1).unwrap_or_else(|| "docs/results/simulator".into());
     std::fs::create_dir_all(Path::new(&folder))?;
-    let head = "# Tables of the simulations\n\nWritten by `cargo run -p chandlery-parallel --example simulate`.\n";
+    let head = "# Tables of the simulations\n\nWritten by `cargo xtask simulate`.\n";
     let mut report = Report { folder: folder.into(), tables: head.into() };
     weak::run(&mut report)?;
     recommender::run(&mut report)?;

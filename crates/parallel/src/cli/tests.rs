@@ -1,4 +1,16 @@
 use super::*;
+use proptest::prelude::*;
+
+proptest! {
+    /// Text of any kind is refused by every parser, without a panic.
+    #[test]
+    fn noise_is_refused(text in "[{}\\[\\]\":,=0-9a-z\\-\\.\n]{0,120}") {
+        prop_assert!(crate::cluster::Cluster::from_json(&text).is_err());
+        prop_assert!(crate::model::ModelSpec::parse(&text, "noise").is_err());
+        prop_assert!(crate::graph::AnnotatedGraph::parse(&text, "noise").is_err());
+        prop_assert!(crate::validate::rows(&text).is_err());
+    }
+}
 
 #[test]
 fn validate_prints_every_row_and_its_error() {

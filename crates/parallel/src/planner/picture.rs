@@ -247,7 +247,10 @@ impl Window {
             for k in (first..).take_while(|k| *k as f64 * tick <= to).take(30) {
                 let Some(x) = self.place(k as f64 * tick) else { continue };
                 let _ = write!(out, "<line x1='{x:.1}' y1='{TOP}' x2='{x:.1}' y2='{:.1}' stroke='#0003'/>", y + 4.0);
-                label(out, x + 2.0, y + 16.0, 11.0, &format!("{:.digits$} s", k as f64 * tick));
+                let text = format!("{:.digits$} s", k as f64 * tick);
+                // The last tick's number stands left of it.
+                let at = (x + 2.0).min(WIDTH - 4.0 - 6.5 * text.len() as f64);
+                label(out, at, y + 16.0, 11.0, &text);
             }
         }
         if let [(_, end), _] = self.parts.as_slice()

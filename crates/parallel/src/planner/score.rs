@@ -76,12 +76,17 @@ impl<'a> Prepared<'a> {
         if !plan.overlap_transfers {
             all += hop * even.transfers(d);
         }
+        all + self.gathers(plan, layers)
+    }
+
+    /// Seconds per micro-batch that ZeRO-3 gathers weights of a device's `layers` beyond the computation beside it.
+    fn gathers(&self, plan: &Plan, layers: f64) -> f64 {
         if plan.zero < 3 {
-            return all;
+            return 0.0;
         }
         let chunk = layers / f64::from(plan.chunks);
         let weights = self.weights.layers(chunk, chunk * self.experts);
-        all + f64::from(plan.chunks) * stage_gather(plan, self.platform, &self.layers(chunk), &weights, chunk)
+        f64::from(plan.chunks) * stage_gather(plan, self.platform, &self.layers(chunk), &weights, chunk)
     }
 
     /// The busiest of the devices that differ, and what comes before it: exact for even stages.
@@ -137,7 +142,7 @@ impl<'a> Prepared<'a> {
         for (d, &n) in counts.iter().enumerate() {
             let end = if d == 0 { first } else { 0.0 } + if d + 1 == counts.len() { last } else { 0.0 };
             let ways = 2.0 * v - f64::from(u32::from(d == 0)) - f64::from(u32::from(d + 1 == counts.len()));
-            most = most.max(m * (n as f64 * layer + end + sent * ways) + before);
+            most = most.max(m * (n as f64 * layer + end + sent * ways + self.gathers(plan, n as f64)) + before);
             // Earlier chunks take the layers that do not divide.
             before += n.div_ceil(u64::from(plan.chunks)) as f64 * layer + if d == 0 { first } else { 0.0 };
         }

@@ -11,6 +11,9 @@ use super::units::Unit;
 /// Bytes the optimizer moves per number: weight and two moments in single precision, read and written.
 const UPDATE_BYTES: f64 = 24.0;
 
+/// Bytes of the number of a row.
+const ID_BYTES: f64 = 8.0;
+
 /// Where the tables of rows live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -19,7 +22,7 @@ pub enum Tables {
     None,
     /// Every copy of the model has all of them.
     Replicated,
-    /// Split by rows over the copies; looked-up sums travel by all-to-all.
+    /// Dealt out evenly over the copies; ids and looked-up sums travel by all-to-all.
     Split,
 }
 
@@ -92,6 +95,7 @@ struct Stage {
     dense: f64,
     rows: f64,
     touched: f64,
+    ids: f64,
     looked_up: f64,
     kept: f64,
     largest: f64,
@@ -106,6 +110,7 @@ impl Stage {
             dense: s.dense + u.dense,
             rows: s.rows + u.rows,
             touched: s.touched + u.touched,
+            ids: s.ids + u.ids,
             looked_up: s.looked_up + u.looked_up,
             kept: s.kept + u.kept,
             largest: s.largest.max(u.dense),
@@ -123,9 +128,9 @@ impl Pricer<'_> {
         if plan.tables != Tables::Split || plan.data == 1 {
             return 0.0;
         }
-        let sums = stage.looked_up.max(stage.touched.min(stage.rows)) * self.word();
+        let (sums, ids) = (stage.looked_up * self.word(), ID_BYTES * stage.ids);
         let group = self.platform.group(plan.data, 1, sums);
-        2.0 * group.all_to_all(sums) + group.all_to_all(8.0 * stage.touched / 16.0)
+        2.0 * group.all_to_all(sums) + group.all_to_all(ids)
     }
 
     fn transfer(&self, plan: &NetworkPlan, numbers: f64) -> f64 {

@@ -22,6 +22,8 @@ pub(super) struct Unit {
     pub(super) rows: f64,
     /// Numbers of those rows that one micro-batch touches.
     pub(super) touched: f64,
+    /// Rows that one micro-batch looks up.
+    pub(super) ids: f64,
     /// Numbers that leave the tables for the rest of the network.
     pub(super) looked_up: f64,
     /// Numbers of all activations, which the backward pass needs.
@@ -48,6 +50,7 @@ impl Unit {
         self.dense += other.dense;
         self.rows += other.rows;
         self.touched += other.touched;
+        self.ids += other.ids;
         self.looked_up += other.looked_up;
         self.kept += other.kept;
     }
@@ -182,6 +185,7 @@ fn one(
         if op.kind == OpKind::Embedding {
             unit.rows += elements(t);
             unit.touched += elements(op.output).min(elements(t));
+            unit.ids += op.inputs.first().map_or(0.0, |&ids| elements(ids));
         } else {
             unit.dense += elements(t);
         }
