@@ -243,6 +243,9 @@ pub struct Measure {
     /// Sequences per step
     #[arg(long, default_value_t = 24)]
     pub batch: u32,
+    /// Threads of each rank [default: its share of the cores]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
     /// Steps that are timed
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pub steps: u16,

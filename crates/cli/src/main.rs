@@ -1,6 +1,7 @@
 //! The command `chandlery`: recipe and settings in, run directory out.
 
 mod args;
+mod engine;
 mod pepl;
 mod plan;
 mod poet;

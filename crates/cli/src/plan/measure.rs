@@ -1,6 +1,7 @@
 //! `plan measure`: the predicted step of a language model beside its real one on this machine.
 
 use crate::args::Measure;
+use crate::engine::Shared;
 use crate::{Result, say};
 use candle_core::{DType, Device, Tensor, Var};
 use chandlery::kernels::optim::{self, Adam, Norm, Rule, Slot, Step};
@@ -10,9 +11,15 @@ use chandlery::nn::ParamStore;
 use chandlery::parallel::cli;
 use chandlery::parallel::cost::{Attention, Plan, Platform, Prediction, Timing, predict};
 use chandlery::parallel::model::Transformer;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// Trains `steps` steps on random tokens and prints the median beside the prediction for one copy of the model a device.
+/// Steps before those that are timed: caches and allocator become warm.
+const WARM: usize = 2;
+
+/// Trains on random tokens and prints the median step beside the prediction: one copy of the model on each device of the
+/// cluster, here a rank with its share of the cores, their gradients summed through shared memory.
 pub fn measure(args: &Measure) -> Result<()> {
     let spec = cli::model(&args.model)?;
     let shape =
@@ -20,7 +27,10 @@ pub fn measure(args: &Measure) -> Result<()> {
     let cluster = cli::cluster(&args.cluster)?;
     let platform = Platform::of(&cluster, 0)?;
     let prediction = predicted(shape, &platform, args.batch)?;
-    let mut seconds = Trainer::new(shape, args.batch as usize)?.seconds(args.steps.into())?;
+    let ranks = usize::try_from(platform.devices)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.map_or((cores / ranks).max(1), usize::from);
+    let mut seconds = train(shape, args.batch as usize, ranks, threads, args.steps.into())?;
     seconds.sort_by(f64::total_cmp);
     let (measured, step) = (seconds[seconds.len() / 2], prediction.step_s);
     let tokens = f64::from(args.batch) * shape.sequence as f64;
@@ -32,7 +42,7 @@ pub fn measure(args: &Measure) -> Result<()> {
         seconds[0],
         seconds[seconds.len() - 1]
     ));
-    say(format!("           one process, {} threads", rayon::current_num_threads()));
+    say(format!("           ranks: {ranks}, threads of each: {threads}"));
     say(format!(
         "predicted  {step:>9.4} s a step, {:>7.0} tokens/s: {:+.1} %",
         tokens / step,
@@ -42,6 +52,47 @@ pub fn measure(args: &Measure) -> Result<()> {
         say(format!("  {name:<20} {s:>9.4} s"));
     }
     Ok(())
+}
+
+/// Seconds of `steps` steps, all ranks together.
+fn train(shape: &Transformer, batch: usize, ranks: usize, threads: usize, steps: usize) -> Result<Vec<f64>> {
+    let params = usize::try_from(shape.params("model")?)?;
+    let (shared, barrier, stop) = (Shared::new(ranks, params), Barrier::new(ranks), AtomicBool::new(false));
+    let rank = |rank: usize| -> Result<Vec<f64>> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let trainer = Trainer::new(shape, batch / ranks);
+        // Ranks meet in every step: all of them go on, or none.
+        stop.fetch_or(pool.is_err() || trainer.is_err(), Ordering::SeqCst);
+        barrier.wait();
+        let (pool, mut trainer) = (pool?, trainer?);
+        pool.install(|| {
+            let mut all = Vec::with_capacity(steps + WARM);
+            for t in 1..=steps + WARM {
+                if stop.load(Ordering::SeqCst) {
+                    return Err("another rank failed".into());
+                }
+                let start = Instant::now();
+                let result = trainer.step(t as u64);
+                shared.all_reduce(rank);
+                stop.fetch_or(result.is_err(), Ordering::SeqCst);
+                barrier.wait();
+                result?;
+                all.push(start.elapsed().as_secs_f64());
+            }
+            Ok(all.split_off(WARM))
+        })
+    };
+    std::thread::scope(|scope| {
+        let start = |r: usize| {
+            let rank = &rank;
+            scope.spawn(move || rank(r))
+        };
+        let handles: Vec<_> = (0..ranks).map(start).collect();
+        let all: Result<Vec<Vec<f64>>> =
+            handles.into_iter().map(|h| h.join().unwrap_or_else(|_| Err("a rank panicked".into()))).collect();
+        // The ranks leave a step together, so the first one's clock is everyone's.
+        Ok(all?.swap_remove(0))
+    })
 }
 
 /// One copy of the model on each device, everything kept, in single precision.
@@ -107,17 +158,6 @@ impl Trainer {
             Ok(Tensor::from_vec(ids, (batch, length), &Device::Cpu)?)
         };
         Ok(Self { model, params, ids: tokens("ids")?, targets: tokens("targets")? })
-    }
-
-    /// Seconds of `steps` steps; two before them warm caches and allocator.
-    fn seconds(&mut self, steps: usize) -> Result<Vec<f64>> {
-        let mut all = Vec::with_capacity(steps);
-        for t in 1..=steps + 2 {
-            let start = Instant::now();
-            self.step(t as u64)?;
-            all.push(start.elapsed().as_secs_f64());
-        }
-        Ok(all.split_off(2))
     }
 
     /// Forward, loss, backward, clipping and AdamW.

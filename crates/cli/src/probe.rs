@@ -1,12 +1,10 @@
 //! `cluster probe`: measures this machine with the kernels that train on it.
 
-mod engine;
-
+use crate::engine::Shared;
 use crate::{Result, say};
 use candle_core::{Device, Tensor};
 use chandlery::kernels;
 use chandlery::parallel::calibrate::{Moved, Product, Readings};
-use engine::Shared;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::Instant;
