@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use chandlery::kernels::optim::{self, Adam, Norm, Rule, Slot, Step};
-use chandlery::kernels::{CrossEntropy, Key};
+use chandlery::kernels::{self, CrossEntropy, Key};
 use chandlery::lm::decoder::{Decoder, DecoderConfig, FeedForward, Pass, Positions};
 use chandlery::lm::generate::{Options, Prompt, generate};
 use chandlery::nn::ParamStore;
@@ -110,7 +110,7 @@ impl Trainer {
         self.t += 1;
         let hidden = self.model.hidden(&self.ids, Pass::train(Key::new(0)))?;
         let loss = self.model.loss(&hidden, &self.targets, &CrossEntropy::default())?;
-        let grads = loss.backward()?;
+        let grads = kernels::backward(&loss)?;
         let missing = || candle_core::Error::Msg("a parameter has no gradient".to_string());
         let grads = self.params.iter().map(|(p, _)| grads.get(p).ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
         let norm = optim::global_norm(&grads, Norm::L2)?;

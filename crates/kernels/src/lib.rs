@@ -9,6 +9,7 @@
 //!
 //! On one machine the result of every kernel is the same for any number of threads.
 
+mod backward;
 pub mod check;
 mod key;
 mod matmul;
@@ -19,6 +20,7 @@ mod reused;
 mod shared;
 mod simd;
 
+pub use backward::{backward, backward_from};
 pub use key::{Key, Stream};
 pub use ops::activation::{Activation, gelu_erf, gelu_tanh, silu, swiglu};
 pub use ops::attention::{attention, attention_qkv};

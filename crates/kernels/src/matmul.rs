@@ -4,6 +4,7 @@
 //! (`tests/threads.rs`).
 
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// A strided view of a matrix.
 #[derive(Clone, Copy)]
@@ -106,16 +107,25 @@ pub(crate) unsafe fn matmul_at(dst: *mut f32, stride: usize, a: Mat<'_>, b: Mat<
 
 /// `a b` as a new row-major matrix, on all threads.
 pub(crate) fn product(a: Mat<'_>, b: Mat<'_>) -> Vec<f32> {
-    let mut dst = buffer(a.rows * b.cols);
+    // SAFETY: `Into::Set` writes every value and reads none.
+    let mut dst = unsafe { buffer(a.rows * b.cols) };
     matmul(&mut dst, b.cols, a, b, 1.0, Into::Set, Run::Parallel);
     dst
 }
 
-/// A buffer whose content will be overwritten.
+/// A buffer of any content: clearing it first would be one more pass over memory.
 ///
-/// Clearing is free where the memory is fresh from the system, and one more pass where the allocator had kept it.
-pub(crate) fn buffer(len: usize) -> Vec<f32> {
-    vec![0.0; len]
+/// # Safety
+/// Every value must be written before it is read.
+pub(crate) unsafe fn buffer(len: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    // SAFETY: the memory is allocated and aligned for `len` values, any bits are a value of f32, none needs dropping, and
+    // the caller reads none before it is written.
+    #[allow(clippy::uninit_vec)]
+    unsafe {
+        values.set_len(len);
+    }
+    values
 }
 
 /// Rows per partial sum: fixed, so that sums over rows do not depend on the number of threads.
@@ -123,19 +133,31 @@ const ROWS_PER_SUM: usize = 128;
 
 /// Sums over rows: `add(rows, acc)` adds a block of rows to an accumulator of `width` values; blocks are combined in
 /// their order.
-pub(crate) fn sum_over_rows(
-    n_rows: usize,
+pub(crate) fn sum_over_rows(n_rows: usize, width: usize, add: impl Fn(Range<usize>, &mut [f32]) + Sync) -> Vec<f32> {
+    let block = |block: usize| {
+        let mut acc = vec![0.0; width];
+        add(block * ROWS_PER_SUM..((block + 1) * ROWS_PER_SUM).min(n_rows), &mut acc);
+        acc
+    };
+    in_order((0..n_rows.div_ceil(ROWS_PER_SUM)).into_par_iter().map(block).collect(), width)
+}
+
+/// [`sum_over_rows`] while the same rows of `dst`, `d` values each, are written.
+pub(crate) fn sweep_rows(
+    dst: &mut [f32],
+    d: usize,
     width: usize,
-    add: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync,
+    add: impl Fn(Range<usize>, &mut [f32], &mut [f32]) + Sync,
 ) -> Vec<f32> {
-    let partials: Vec<Vec<f32>> = (0..n_rows.div_ceil(ROWS_PER_SUM))
-        .into_par_iter()
-        .map(|block| {
-            let mut acc = vec![0.0; width];
-            add(block * ROWS_PER_SUM..((block + 1) * ROWS_PER_SUM).min(n_rows), &mut acc);
-            acc
-        })
-        .collect();
+    let block = |(block, dst): (usize, &mut [f32])| {
+        let (mut acc, first) = (vec![0.0; width], block * ROWS_PER_SUM);
+        add(first..first + dst.len() / d, dst, &mut acc);
+        acc
+    };
+    in_order(dst.par_chunks_mut((ROWS_PER_SUM * d).max(1)).enumerate().map(block).collect(), width)
+}
+
+fn in_order(partials: Vec<Vec<f32>>, width: usize) -> Vec<f32> {
     let mut partials = partials.into_iter();
     let mut total = partials.next().unwrap_or_else(|| vec![0.0; width]);
     partials.for_each(|p| total.iter_mut().zip(p).for_each(|(t, p)| *t += p));

@@ -5,6 +5,7 @@
 //! backward leaves their gradients in the bundle, and the bundle's own backward, which candle always visits later,
 //! hands them on. So every input stays an ordinary node and every gradient ends in candle's `GradStore`.
 
+use crate::backward::{arriving, leaving};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -165,9 +166,9 @@ impl<K: Kernel> Node<K> {
         })
     }
 
-    /// Gradients of all inputs as tensors.
+    /// Gradients of all inputs as tensors, less those that the pass keeps for itself.
     fn backward(&self, direct: &[&Tensor], y: &Tensor, gy: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let gy = gy.contiguous()?;
+        let gy = arriving(y, gy)?;
         let mut tensors = direct.to_vec();
         tensors.extend(&self.extras);
         let dims: Vec<Vec<usize>> = tensors.iter().map(|t| t.dims().to_vec()).collect();
@@ -177,10 +178,10 @@ impl<K: Kernel> Node<K> {
             let n = dims.len();
             self.kernel.backward(&args[..n], saved, args[n].data, args[n + 1].data, &self.wants)
         })?;
-        let tensor = |(grad, dims): (Option<Vec<f32>>, Vec<usize>)| {
-            grad.map(|g| Tensor::from_vec(g, dims, &Device::Cpu)).transpose()
+        let tensor = |((grad, dims), input): ((Option<Vec<f32>>, Vec<usize>), &&Tensor)| {
+            grad.map_or(Ok(None), |g| leaving(y, input, Tensor::from_vec(g, dims, &Device::Cpu)?))
         };
-        grads.into_iter().zip(dims).map(tensor).collect()
+        grads.into_iter().zip(dims).zip(&tensors).map(tensor).collect()
     }
 }
 

@@ -154,7 +154,7 @@ impl Engine {
         if self.rewind.is_some() {
             return Ok(());
         }
-        let grads = loss.sum.backward()?;
+        let grads = chandlery_kernels::backward(&loss.sum)?;
         // The graph with its activations is freed before the update.
         let loss = Loss { sum: loss.sum.detach(), count: loss.count };
         self.groups[at].accumulate(loss, &grads)?;

@@ -99,8 +99,8 @@ simd_fn! {
     fn values<V>(a: Activation, x: &[f32], y: &mut [f32]) { math::map1::<V>(x, y, |x| a.value(x)) }
 }
 simd_fn! {
-    /// `g *= a'(x)`.
-    fn times_slope<V>(a: Activation, x: &[f32], g: &mut [f32]) { math::update::<V>(g, x, |g, x| g.mul(a.slope(x))) }
+    /// `dx = g a'(x)`.
+    fn chained<V>(a: Activation, x: &[f32], g: &[f32], dx: &mut [f32]) { math::map2::<V>(g, x, dx, |g, x| g.mul(a.slope(x))) }
 }
 simd_fn! {
     /// `y = a(x)` and `g *= a'(x)` in one pass.
@@ -124,11 +124,21 @@ simd_fn! {
     }
 }
 simd_fn! {
-    /// Turns `g` (the gradient of the result) into the gradient of `up` and writes that of `gate` to `dgate`.
-    fn swiglu_grads<V>(gate: &[f32], up: &[f32], g: &mut [f32], dgate: &mut [f32]) {
-        math::map2::<V>(gate, up, dgate, |x, u| Activation::Silu.slope(x).mul(u));
-        math::update::<V>(dgate, g, |d, g| d.mul(g));
-        math::update::<V>(g, gate, |g, x| g.mul(Activation::Silu.value(x)));
+    /// Gradients of `gate` and `up` in one pass.
+    fn swiglu_grads<V>(gate: &[f32], up: &[f32], g: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
+        let whole = g.len() / V::N * V::N;
+        for i in (0..whole).step_by(V::N) {
+            let (value, slope) = Activation::Silu.value_and_slope(V::load(&gate[i..]));
+            let g = V::load(&g[i..]);
+            g.mul(slope).mul(V::load(&up[i..])).store(&mut dgate[i..]);
+            g.mul(value).store(&mut dup[i..]);
+        }
+        if whole < g.len() {
+            let (value, slope) = Activation::Silu.value_and_slope(V::load_part(&gate[whole..], 0.0));
+            let g = V::load_part(&g[whole..], 0.0);
+            g.mul(slope).mul(V::load_part(&up[whole..], 0.0)).store_part(&mut dgate[whole..]);
+            g.mul(value).store_part(&mut dup[whole..]);
+        }
     }
 }
 
@@ -137,14 +147,16 @@ pub(crate) const BLOCK: usize = 16 * 1024;
 
 /// `y = a(x)` on all threads.
 pub(crate) fn activate(a: Activation, x: &[f32]) -> Vec<f32> {
-    let mut y = buffer(x.len());
+    // SAFETY: `values` writes each chunk whole.
+    let mut y = unsafe { buffer(x.len()) };
     y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| values(a, x, y));
     y
 }
 
 /// `a(x)`, while `g` becomes `g a'(x)`.
 pub(crate) fn activate_and_chain(a: Activation, x: &[f32], g: &mut [f32]) -> Vec<f32> {
-    let mut y = buffer(x.len());
+    // SAFETY: `values_and_times_slope` writes each chunk of `y` whole.
+    let mut y = unsafe { buffer(x.len()) };
     y.par_chunks_mut(BLOCK)
         .zip(g.par_chunks_mut(BLOCK))
         .zip(x.par_chunks(BLOCK))
@@ -161,9 +173,11 @@ impl Kernel for Activation {
     }
 
     fn backward(&self, x: &[Arg<'_>], (): &(), _: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
-        let mut g = gy.to_vec();
-        g.par_chunks_mut(BLOCK).zip(x[0].data.par_chunks(BLOCK)).for_each(|(g, x)| times_slope(*self, x, g));
-        Ok(vec![Some(g)])
+        // SAFETY: `chained` writes each chunk whole.
+        let mut dx = unsafe { buffer(gy.len()) };
+        let inputs = x[0].data.par_chunks(BLOCK).zip(gy.par_chunks(BLOCK));
+        dx.par_chunks_mut(BLOCK).zip(inputs).for_each(|(dx, (x, g))| chained(*self, x, g, dx));
+        Ok(vec![Some(dx)])
     }
 }
 
@@ -193,19 +207,19 @@ impl Kernel for SwiGlu {
     const NAME: &'static str = "swiglu";
 
     fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, ())> {
-        let mut y = buffer(x[0].data.len());
+        // SAFETY: `swiglu_values` writes each chunk whole.
+        let mut y = unsafe { buffer(x[0].data.len()) };
         let inputs = x[0].data.par_chunks(BLOCK).zip(x[1].data.par_chunks(BLOCK));
         y.par_chunks_mut(BLOCK).zip(inputs).for_each(|(y, (g, u))| swiglu_values(g, u, y));
         Ok((y, x[0].dims.to_vec(), ()))
     }
 
     fn backward(&self, x: &[Arg<'_>], (): &(), _: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
-        let (mut dup, mut dgate) = (gy.to_vec(), buffer(gy.len()));
-        let inputs = x[0].data.par_chunks(BLOCK).zip(x[1].data.par_chunks(BLOCK));
-        dup.par_chunks_mut(BLOCK)
-            .zip(dgate.par_chunks_mut(BLOCK))
-            .zip(inputs)
-            .for_each(|((dup, dgate), (g, u))| swiglu_grads(g, u, dup, dgate));
+        // SAFETY: `swiglu_grads` writes each chunk of both whole.
+        let (mut dgate, mut dup) = unsafe { (buffer(gy.len()), buffer(gy.len())) };
+        let inputs = x[0].data.par_chunks(BLOCK).zip(x[1].data.par_chunks(BLOCK)).zip(gy.par_chunks(BLOCK));
+        let grads = dgate.par_chunks_mut(BLOCK).zip(dup.par_chunks_mut(BLOCK));
+        grads.zip(inputs).for_each(|((dgate, dup), ((gate, up), g))| swiglu_grads(gate, up, g, dgate, dup));
         Ok(vec![Some(dgate), Some(dup)])
     }
 }

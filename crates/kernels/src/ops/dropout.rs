@@ -18,7 +18,8 @@ impl Dropout {
         let scale = (1.0 / (1.0 - self.p)) as f32;
         // 32 random bits a value: two values share one draw.
         let limit = (self.p * 4_294_967_296.0) as u64;
-        let mut y = buffer(x.len());
+        // SAFETY: every value of each chunk is written below.
+        let mut y = unsafe { buffer(x.len()) };
         y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).enumerate().for_each(|(block, (y, x))| {
             let first = (block * BLOCK / 2) as u64;
             for (pair, (y, x)) in y.chunks_mut(2).zip(x.chunks(2)).enumerate() {

@@ -19,7 +19,8 @@ impl Kernel for Embedding {
 
     fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, ())> {
         let d = x[0].width();
-        let mut y = buffer(self.ids.len() * d);
+        // SAFETY: each row is copied whole below.
+        let mut y = unsafe { buffer(self.ids.len() * d) };
         if d > 0 {
             y.par_chunks_mut(d).with_min_len(64).zip(&self.ids).for_each(|(y, &id)| {
                 y.copy_from_slice(&x[0].data[id as usize * d..][..d]);
@@ -31,9 +32,11 @@ impl Kernel for Embedding {
     /// Each task owns a range of the table and walks all ids in their order, so repeated ids add up in one order.
     fn backward(&self, x: &[Arg<'_>], (): &(), _: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
         let d = x[0].width();
-        let mut dw = buffer(x[0].data.len());
+        // SAFETY: each task clears its range first.
+        let mut dw = unsafe { buffer(x[0].data.len()) };
         if d > 0 {
             dw.par_chunks_mut(SHARD * d).enumerate().for_each(|(shard, dw)| {
+                dw.fill(0.0);
                 let first = shard * SHARD;
                 for (&id, g) in self.ids.iter().zip(gy.chunks_exact(d)) {
                     if let Some(row) = (id as usize).checked_sub(first).and_then(|r| dw.get_mut(r * d..(r + 1) * d)) {

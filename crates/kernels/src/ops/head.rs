@@ -5,7 +5,7 @@
 
 use super::cross_entropy::{CrossEntropy, Reduction, Rows, cross_entropy};
 use super::linear::{affine, linear};
-use crate::matmul::{Into, Mat, Run, buffer, column_sums, matmul};
+use crate::matmul::{Into, Mat, Run, column_sums, matmul, product};
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
@@ -59,7 +59,7 @@ impl Kernel for Head {
         let grad = wants.contains(&true);
         let mut kept = Kept {
             dx: if wants[0] { vec![0.0; x[0].data.len()] } else { vec![] },
-            dw: if wants[1] { buffer(v * d) } else { vec![] },
+            dw: if wants[1] { vec![0.0; v * d] } else { vec![] },
             db: if wants_bias { vec![0.0; v] } else { vec![] },
         };
         let mut sum = 0.0;
@@ -70,8 +70,7 @@ impl Kernel for Head {
             sum += self.rows_in_place(&mut logits, v, live, grad);
             let dl = Mat::new(&logits, n, v);
             if wants[0] {
-                let mut dx = buffer(n * d);
-                matmul(&mut dx, d, dl, w, 1.0, Into::Set, Run::Parallel);
+                let dx = product(dl, w);
                 for (dx, &(at, _)) in dx.chunks_exact(d).zip(live) {
                     kept.dx[at * d..(at + 1) * d].copy_from_slice(dx);
                 }

@@ -7,7 +7,8 @@ use rayon::prelude::*;
 
 /// `y = x w^T + b` on slices; `x`: [n, i], `w`: [o, i], `b`: [o].
 pub(crate) fn affine(x: &[f32], w: &[f32], b: Option<&[f32]>, n: usize, i: usize, o: usize) -> Vec<f32> {
-    let mut y = buffer(n * o);
+    // SAFETY: each row becomes a copy of the bias, or the product is set and not added.
+    let mut y = unsafe { buffer(n * o) };
     if let (Some(b), true) = (b, o > 0) {
         y.par_chunks_mut(32 * o).for_each(|rows| rows.chunks_exact_mut(o).for_each(|row| row.copy_from_slice(b)));
     }

@@ -1,6 +1,6 @@
 //! Layer norm and RMS norm over the last dimension.
 
-use crate::matmul::{buffer, sum_over_rows};
+use crate::matmul::{buffer, sweep_rows};
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use crate::simd::{math, simd_fn};
 use candle_core::{D, Result, Tensor, bail};
@@ -79,7 +79,8 @@ impl Kernel for Norm {
 
     fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, Self::Saved)> {
         let (d, w, b) = (x[0].width(), x[1].data, x.get(2).map(|b| b.data));
-        let mut y = buffer(x[0].data.len());
+        // SAFETY: each row is written whole below.
+        let mut y = unsafe { buffer(x[0].data.len()) };
         let mut stats = vec![(0.0, 0.0); y.len().checked_div(d).unwrap_or(0)];
         if d > 0 {
             y.par_chunks_mut(ROWS * d).zip(x[0].data.par_chunks(ROWS * d)).zip(stats.par_chunks_mut(ROWS)).for_each(
@@ -97,44 +98,27 @@ impl Kernel for Norm {
         Ok((y, x[0].dims.to_vec(), stats))
     }
 
+    /// One sweep: a row is still in the cache when it adds to the gradients of the parameters.
     fn backward(&self, x: &[Arg<'_>], stats: &Self::Saved, _: &[f32], gy: &[f32], wants: &[bool]) -> Result<Grads> {
         let (d, values, w) = (x[0].width(), x[0].data, x[1].data);
-        let dx = wants[0].then(|| self.input_grad(d, values, w, gy, stats));
-        let has_bias = x.len() > 2;
-        let params = wants[1..].contains(&true).then(|| {
-            let width = if has_bias { 2 * d } else { d };
-            sum_over_rows(stats.len(), width, |rows, acc| {
-                let (dw, db) = acc.split_at_mut(d);
-                for r in rows {
-                    let at = r * d..(r + 1) * d;
-                    norm_row_weight_grad(&values[at.clone()], &gy[at], stats[r].0, stats[r].1, dw, db);
+        let (params, has_bias) = (wants[1..].contains(&true), x.len() > 2);
+        let width = if has_bias { 2 * d } else { d };
+        // SAFETY: each row is written whole below.
+        let mut dx = unsafe { buffer(values.len()) };
+        let mut dw = sweep_rows(&mut dx, d, width, |rows, dx, acc| {
+            let (dw, db) = acc.split_at_mut(d);
+            for (row, dx) in rows.zip(dx.chunks_exact_mut(d)) {
+                let (at, (mean, rstd)) = (row * d..(row + 1) * d, stats[row]);
+                let (x, g) = (&values[at.clone()], &gy[at]);
+                norm_row_grad(x, w, g, mean, rstd, self.center, dx);
+                if params {
+                    norm_row_weight_grad(x, g, mean, rstd, dw, db);
                 }
-            })
-        });
-        let (dw, db) = match params {
-            Some(mut dw) => {
-                let db = has_bias.then(|| dw.split_off(d));
-                (Some(dw), db)
             }
-            None => (None, None),
-        };
-        Ok(if has_bias { vec![dx, dw, db] } else { vec![dx, dw] })
-    }
-}
-
-impl Norm {
-    fn input_grad(&self, d: usize, x: &[f32], w: &[f32], gy: &[f32], stats: &[(f32, f32)]) -> Vec<f32> {
-        let mut dx = buffer(x.len());
-        if d > 0 {
-            let inputs = x.par_chunks(ROWS * d).zip(gy.par_chunks(ROWS * d)).zip(stats.par_chunks(ROWS));
-            dx.par_chunks_mut(ROWS * d).zip(inputs).for_each(|(dx, ((x, g), stats))| {
-                let rows = dx.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(g.chunks_exact(d)).zip(stats);
-                for (((dx, x), g), &(mean, rstd)) in rows {
-                    norm_row_grad(x, w, g, mean, rstd, self.center, dx);
-                }
-            });
-        }
-        dx
+        });
+        let db = has_bias.then(|| dw.split_off(d));
+        let grads = [Some(dx), Some(dw), db].into_iter().zip(wants);
+        Ok(grads.map(|(grad, &wanted)| grad.filter(|_| wanted)).collect())
     }
 }
 

@@ -90,10 +90,11 @@ struct Rope {
 impl Rope {
     fn rotate(&self, x: &Arg<'_>, values: &[f32], sign: f32) -> Vec<f32> {
         let (row, half) = (x.width(), self.cos.len() / self.t.max(1));
-        let mut y = buffer(values.len());
         if row * half == 0 {
-            return y;
+            return values.to_vec();
         }
+        // SAFETY: the turned part and the rest of each row are written below.
+        let mut y = unsafe { buffer(values.len()) };
         let turned = 2 * half * self.heads;
         let rows = y.par_chunks_mut(row).zip(values.par_chunks(row)).enumerate();
         rows.with_min_len(16).for_each(|(i, (y, x))| {

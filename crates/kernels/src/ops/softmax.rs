@@ -40,6 +40,9 @@ simd_fn! {
     pub(crate) fn scale_in_place<V>(x: &mut [f32], by: f32) { math::map_in_place::<V>(x, |x| x.mul(V::splat(by))) }
 }
 simd_fn! {
+    fn subtract_in_place<V>(x: &mut [f32], by: f32) { math::map_in_place::<V>(x, |x| x.sub(V::splat(by))) }
+}
+simd_fn! {
     /// `dx = y (g - sum(g y))`.
     fn softmax_row_grad<V>(y: &[f32], g: &[f32], dx: &mut [f32]) {
         let dot = V::splat(math::sum2::<V>(y, g, |y, g| y.mul(g)));
@@ -79,7 +82,7 @@ fn softmax_row(x: &mut [f32], log: bool) {
     }
     if log {
         let lse = max + sum_exp(x, max).ln();
-        x.iter_mut().for_each(|x| *x -= lse);
+        subtract_in_place(x, lse);
     } else {
         let sum = exp_in_place(x, 1.0, max);
         scale_in_place(x, 1.0 / sum);
@@ -112,7 +115,8 @@ impl Kernel for Softmax {
 
     fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, ())> {
         let d = x[0].width();
-        let mut y = buffer(x[0].data.len());
+        // SAFETY: `row` begins by copying the whole row into `y`; without rows there is nothing to write.
+        let mut y = unsafe { buffer(x[0].data.len()) };
         if d > 0 {
             let rows = y.par_chunks_mut(d).zip(x[0].data.par_chunks(d)).enumerate();
             rows.with_min_len(64).for_each(|(i, (y, x))| self.row(i, x, y));
@@ -122,7 +126,8 @@ impl Kernel for Softmax {
 
     fn backward(&self, x: &[Arg<'_>], (): &(), y: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
         let d = x[0].width();
-        let mut dx = buffer(y.len());
+        // SAFETY: each row is written whole below.
+        let mut dx = unsafe { buffer(y.len()) };
         if d > 0 {
             let rows = dx.par_chunks_mut(d).zip(y.par_chunks(d).zip(gy.par_chunks(d)));
             rows.with_min_len(64).for_each(|(dx, (y, g))| {

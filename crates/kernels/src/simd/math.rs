@@ -131,44 +131,62 @@ pub(crate) fn update<V: Lanes>(dst: &mut [f32], src: &[f32], f: impl Fn(V, V) ->
     }
 }
 
+/// Sums in flight at once, so that one addition need not wait for the one before it.
+const SUMS: usize = 4;
+
 /// `sum f(src)` in a fixed order; `f` must map the fill value `0.0` to what adds nothing, or get a matching `fill`.
 #[inline(always)]
 pub(crate) fn sum1<V: Lanes>(src: &[f32], fill: f32, f: impl Fn(V) -> V) -> f32 {
-    let whole = src.len() / V::N * V::N;
-    let mut acc = V::splat(0.0);
-    for i in (0..whole).step_by(V::N) {
-        acc = acc.add(f(V::load(&src[i..])));
+    let (whole, most) = (src.len() / V::N * V::N, src.len() / (SUMS * V::N) * (SUMS * V::N));
+    let mut acc = [V::splat(0.0); SUMS];
+    for i in (0..most).step_by(SUMS * V::N) {
+        for (j, acc) in acc.iter_mut().enumerate() {
+            *acc = acc.add(f(V::load(&src[i + j * V::N..])));
+        }
+    }
+    for i in (most..whole).step_by(V::N) {
+        acc[0] = acc[0].add(f(V::load(&src[i..])));
     }
     if whole < src.len() {
-        acc = acc.add(f(V::load_part(&src[whole..], fill)));
+        acc[1] = acc[1].add(f(V::load_part(&src[whole..], fill)));
     }
-    acc.sum()
+    acc[0].add(acc[1]).add(acc[2].add(acc[3])).sum()
 }
 
 /// `sum f(a, b)` in a fixed order; `f(0, 0)` must be zero.
 #[inline(always)]
 pub(crate) fn sum2<V: Lanes>(a: &[f32], b: &[f32], f: impl Fn(V, V) -> V) -> f32 {
-    let whole = a.len() / V::N * V::N;
-    let mut acc = V::splat(0.0);
-    for i in (0..whole).step_by(V::N) {
-        acc = acc.add(f(V::load(&a[i..]), V::load(&b[i..])));
+    let (whole, most) = (a.len() / V::N * V::N, a.len() / (SUMS * V::N) * (SUMS * V::N));
+    let mut acc = [V::splat(0.0); SUMS];
+    for i in (0..most).step_by(SUMS * V::N) {
+        for (j, acc) in acc.iter_mut().enumerate() {
+            *acc = acc.add(f(V::load(&a[i + j * V::N..]), V::load(&b[i + j * V::N..])));
+        }
+    }
+    for i in (most..whole).step_by(V::N) {
+        acc[0] = acc[0].add(f(V::load(&a[i..]), V::load(&b[i..])));
     }
     if whole < a.len() {
-        acc = acc.add(f(V::load_part(&a[whole..], 0.0), V::load_part(&b[whole..a.len()], 0.0)));
+        acc[1] = acc[1].add(f(V::load_part(&a[whole..], 0.0), V::load_part(&b[whole..a.len()], 0.0)));
     }
-    acc.sum()
+    acc[0].add(acc[1]).add(acc[2].add(acc[3])).sum()
 }
 
 /// Largest value; `-inf` for an empty slice.
 #[inline(always)]
 pub(crate) fn largest<V: Lanes>(src: &[f32]) -> f32 {
-    let whole = src.len() / V::N * V::N;
-    let mut acc = V::splat(f32::NEG_INFINITY);
-    for i in (0..whole).step_by(V::N) {
-        acc = V::load(&src[i..]).max(acc);
+    let (whole, most) = (src.len() / V::N * V::N, src.len() / (SUMS * V::N) * (SUMS * V::N));
+    let mut acc = [V::splat(f32::NEG_INFINITY); SUMS];
+    for i in (0..most).step_by(SUMS * V::N) {
+        for (j, acc) in acc.iter_mut().enumerate() {
+            *acc = V::load(&src[i + j * V::N..]).max(*acc);
+        }
+    }
+    for i in (most..whole).step_by(V::N) {
+        acc[0] = V::load(&src[i..]).max(acc[0]);
     }
     if whole < src.len() {
-        acc = V::load_part(&src[whole..], f32::NEG_INFINITY).max(acc);
+        acc[1] = V::load_part(&src[whole..], f32::NEG_INFINITY).max(acc[1]);
     }
-    acc.largest()
+    acc[0].max(acc[1]).max(acc[2].max(acc[3])).largest()
 }
