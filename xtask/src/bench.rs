@@ -12,7 +12,7 @@ const PEER_PYTHON: &str = "PEER_PYTHON";
 const PACKAGES: &[&str] = &["torch", "numpy"];
 /// What the peer of `images` imports; torchvision brings Pillow.
 const IMAGE_PACKAGES: &[&str] = &["torch", "numpy", "torchvision"];
-const KINDS: &[&str] = &["steps", "ops", "images"];
+const KINDS: &[&str] = &["steps", "ops", "images", "planner"];
 
 /// Builds and becomes the benchmark binary.
 ///
@@ -20,6 +20,11 @@ const KINDS: &[&str] = &["steps", "ops", "images"];
 /// When the kind of benchmark is unknown or the peers' interpreter cannot be had.
 pub fn run(args: &[String]) -> Result<(), String> {
     check_kind(args.first())?;
+    if let Some((kind, rest)) = args.split_first()
+        && kind == "planner"
+    {
+        return crate::example::planner(rest);
+    }
     let mut command = cargo::run_release("chandlery-benches", args);
     if args.iter().any(|arg| arg == "--peers") {
         let named = std::env::var_os(PEER_PYTHON);
@@ -33,7 +38,7 @@ fn check_kind(kind: Option<&String>) -> Result<(), String> {
     match kind {
         Some(kind) if KINDS.contains(&kind.as_str()) => Ok(()),
         Some(kind) => Err(format!("no benchmarks called `{kind}`; there are: {}", KINDS.join(", "))),
-        None => Err(format!("bench what? {}", KINDS.join(" or "))),
+        None => Err(format!("bench what? {}", KINDS.join(", "))),
     }
 }
 

@@ -13,7 +13,9 @@ const RECIPES: &[Entry] = &[
     ("predict RUN --images DIR", "label a folder of images with a trained classifier"),
     ("cam RUN --images DIR --out DIR", "show where a trained classifier looks"),
     ("experiment PLAN --set data.path=DIR", "methods beside each other, with a table:  cargo xtask experiment pepl"),
-    ("plan ...", "plan a distributed run"),
+    ("plan ...", "plan a distributed run:  cargo xtask plan --model gpt-175b --cluster a100-1024"),
+    ("plan validate | plan measure", "the cost model against published measurements, and against this machine"),
+    ("cluster probe", "measure this machine and print it as a cluster"),
     ("COMMAND --help", "the options of a command of the binary"),
 ];
 
@@ -25,15 +27,18 @@ const PROJECT: &[Entry] = &[
     ("bench steps [--only NAME] [--json]", "time and memory of whole training steps"),
     ("bench ops [--only NAME] [--json]", "time of single operations, forward and backward"),
     ("bench images [--only NAME] [--json]", "time of decoding and augmenting image files"),
+    ("bench planner", "plans priced a second, and whole answers"),
+    ("simulate [FOLDER]", "every figure and table of docs/results/simulator"),
     ("bench ... --peers", "the same work in PyTorch beside it (PEER_PYTHON names an interpreter that has it)"),
     ("fetch NAME", "bring a public data set or published weights into data/:  cargo xtask fetch chinese-poetry"),
     ("help", "this page"),
 ];
 
 /// The commands that xtask answers itself.
-const OWN: &[&str] = &["bench", "ci", "fetch", "help", "test", "tidy"];
+const OWN: &[&str] = &["bench", "ci", "fetch", "help", "simulate", "test", "tidy"];
 /// Commands of the binary that a typing slip must not be mistaken for.
-const RECIPE_WORDS: &[&str] = &["train", "eval", "generate", "predict", "cam", "experiment", "plan"];
+const RECIPE_WORDS: &[&str] =
+    &["train", "eval", "generate", "predict", "cam", "experiment", "plan", "cluster"];
 
 /// The help page, in bold and colour on a terminal.
 pub fn text() -> String {

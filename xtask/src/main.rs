@@ -6,6 +6,7 @@
 mod bench;
 mod cargo;
 mod ci;
+mod example;
 mod fetch;
 mod help;
 mod suite;
@@ -39,6 +40,7 @@ fn dispatch(args: &[String]) -> Result<(), String> {
         "ci" => ci::run(rest),
         "bench" => bench::run(rest),
         "fetch" => fetch::run(rest),
+        "simulate" => example::simulate(rest),
         "tidy" => tidy::run(rest),
         option if option.starts_with('-') => Err(format!("unknown option `{option}`; see `cargo xtask help`")),
         word => match help::misspelt(word) {
