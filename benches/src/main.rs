@@ -1,14 +1,17 @@
 //! Benchmarks side by side with their peers, in one invocation.
 //!
 //! `steps` measures whole workloads, `ops` single operations forward and backward, `images` the way from files to views.
-//! Every workload runs in a process of its own, so that peak memory is its own too; with `--peers` the same work runs in PyTorch right after it.
+//! Every workload runs in a process of its own, so that peak memory is its own too; with `--peers` the same work runs in
+//! PyTorch right after it.
 //! What it does not show: anything on a busy machine. Look at `min_ms` beside `ms` (the median) to see how quiet it was.
+//! `--plot` draws the workloads over sizes (`gpt-length-*`, `gpt-width-*`).
 
 mod gpt;
 mod images;
 mod measure;
 mod ops;
 mod peers;
+mod plot;
 mod resnet;
 mod steps;
 
@@ -17,12 +20,14 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "usage: bench steps|ops|images [--only NAME] [--json] [--peers] [--threads N] [--list]";
+const USAGE: &str =
+    "usage: bench steps|ops|images [--only NAME] [--json] [--peers] [--threads N] [--plot FILE] [--list]";
 
 /// The command line.
 struct Args {
     suite: String,
     only: Option<String>,
+    plot: Option<String>,
     json: bool,
     peers: bool,
     list: bool,
@@ -32,11 +37,13 @@ struct Args {
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
     let suite = words.next().ok_or(USAGE)?;
-    let mut args = Args { suite, only: None, json: false, peers: false, list: false, child: false, threads: 2 };
+    let mut args =
+        Args { suite, only: None, plot: None, json: false, peers: false, list: false, child: false, threads: 2 };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match word.as_str() {
             "--only" => args.only = Some(value()?),
+            "--plot" => args.plot = Some(value()?),
             "--threads" => args.threads = value()?.parse().map_err(|e| format!("--threads: {e}"))?,
             "--json" => args.json = true,
             "--peers" => args.peers = true,
@@ -69,6 +76,7 @@ fn run() -> Result<(), String> {
         images::prepare()?;
     }
     let mut table = peers::Table::new(args.json);
+    let mut rows = Vec::new();
     for name in names {
         if args.list {
             table.line(&name);
@@ -76,7 +84,10 @@ fn run() -> Result<(), String> {
         }
         let ours = measure::spawn(&args.suite, &name, args.threads)?;
         let theirs = if args.peers { Some(peers::spawn(&args.suite, &name, args.threads)?) } else { None };
-        table.row(&ours, theirs.as_ref());
+        rows.push(table.row(&ours, theirs.as_ref()));
+    }
+    if let Some(file) = args.plot {
+        std::fs::write(&file, plot::svg(&rows)).map_err(|e| format!("{file}: {e}"))?;
     }
     Ok(())
 }

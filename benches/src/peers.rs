@@ -33,9 +33,12 @@ impl Table {
         let _ = writeln!(std::io::stdout(), "{text}");
     }
 
-    pub fn row(&mut self, ours: &Value, theirs: Option<&Value>) {
+    /// Prints one workload and returns both sides as one object.
+    pub fn row(&mut self, ours: &Value, theirs: Option<&Value>) -> Value {
+        let both = merged(ours, theirs);
         if self.json {
-            return self.line(&merged(ours, theirs).to_string());
+            self.line(&both.to_string());
+            return both;
         }
         if !self.headed {
             self.headed = true;
@@ -46,6 +49,7 @@ impl Table {
         let own = columns(ours);
         let peer = theirs.map_or(" | | |".to_string(), |t| format!("{} {:.2} |", columns(t), ratio(ours, t)));
         self.line(&format!("| {name} |{own}{peer}"));
+        both
     }
 }
 
