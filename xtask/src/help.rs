@@ -24,7 +24,10 @@ const PROJECT: &[Entry] = &[
     ("test conformance", "only the tests against recorded vectors; CHANDLERY_VECTORS=DIR adds a folder of them"),
     ("ci", "format, tidy, clippy, rustdoc, tests: cheapest first"),
     ("tidy", "crate edges, file lengths, words, names, pages, lint bans"),
-    ("bench steps [--only NAME] [--json] [--plot FILE]", "time and memory of whole training steps, over sizes as an SVG"),
+    (
+        "bench steps [--only NAME] [--json] [--plot FILE]",
+        "time and memory of whole training steps, over sizes as an SVG",
+    ),
     ("bench ops [--only NAME] [--json]", "time of single operations, forward and backward"),
     ("bench images [--only NAME] [--json]", "time of decoding and augmenting image files"),
     ("bench planner", "plans priced a second, and whole answers"),

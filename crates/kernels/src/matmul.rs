@@ -108,16 +108,21 @@ pub(crate) unsafe fn matmul_at(dst: *mut f32, stride: usize, a: Mat<'_>, b: Mat<
 /// `a b` as a new row-major matrix, on all threads.
 pub(crate) fn product(a: Mat<'_>, b: Mat<'_>) -> Vec<f32> {
     // SAFETY: `Into::Set` writes every value and reads none.
-    let mut dst = unsafe { buffer(a.rows * b.cols) };
+    let mut dst = unsafe { uncleared(a.rows * b.cols) };
     matmul(&mut dst, b.cols, a, b, 1.0, Into::Set, Run::Parallel);
     dst
+}
+
+/// A cleared buffer.
+pub(crate) fn buffer(len: usize) -> Vec<f32> {
+    vec![0.0; len]
 }
 
 /// A buffer of any content: clearing it first would be one more pass over memory.
 ///
 /// # Safety
 /// Every value must be written before it is read.
-pub(crate) unsafe fn buffer(len: usize) -> Vec<f32> {
+pub(crate) unsafe fn uncleared(len: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(len);
     // SAFETY: the memory is allocated and aligned for `len` values, any bits are a value of f32, none needs dropping, and
     // the caller reads none before it is written.

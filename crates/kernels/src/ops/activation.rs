@@ -1,6 +1,6 @@
 //! GELU (tanh and erf forms), SiLU and SwiGLU.
 
-use crate::matmul::buffer;
+use crate::matmul::uncleared;
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use crate::simd::{Lanes, math, simd_fn};
 use candle_core::{Result, Tensor};
@@ -148,7 +148,7 @@ pub(crate) const BLOCK: usize = 16 * 1024;
 /// `y = a(x)` on all threads.
 pub(crate) fn activate(a: Activation, x: &[f32]) -> Vec<f32> {
     // SAFETY: `values` writes each chunk whole.
-    let mut y = unsafe { buffer(x.len()) };
+    let mut y = unsafe { uncleared(x.len()) };
     y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| values(a, x, y));
     y
 }
@@ -156,7 +156,7 @@ pub(crate) fn activate(a: Activation, x: &[f32]) -> Vec<f32> {
 /// `a(x)`, while `g` becomes `g a'(x)`.
 pub(crate) fn activate_and_chain(a: Activation, x: &[f32], g: &mut [f32]) -> Vec<f32> {
     // SAFETY: `values_and_times_slope` writes each chunk of `y` whole.
-    let mut y = unsafe { buffer(x.len()) };
+    let mut y = unsafe { uncleared(x.len()) };
     y.par_chunks_mut(BLOCK)
         .zip(g.par_chunks_mut(BLOCK))
         .zip(x.par_chunks(BLOCK))
@@ -174,7 +174,7 @@ impl Kernel for Activation {
 
     fn backward(&self, x: &[Arg<'_>], (): &(), _: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
         // SAFETY: `chained` writes each chunk whole.
-        let mut dx = unsafe { buffer(gy.len()) };
+        let mut dx = unsafe { uncleared(gy.len()) };
         let inputs = x[0].data.par_chunks(BLOCK).zip(gy.par_chunks(BLOCK));
         dx.par_chunks_mut(BLOCK).zip(inputs).for_each(|(dx, (x, g))| chained(*self, x, g, dx));
         Ok(vec![Some(dx)])
@@ -208,7 +208,7 @@ impl Kernel for SwiGlu {
 
     fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, ())> {
         // SAFETY: `swiglu_values` writes each chunk whole.
-        let mut y = unsafe { buffer(x[0].data.len()) };
+        let mut y = unsafe { uncleared(x[0].data.len()) };
         let inputs = x[0].data.par_chunks(BLOCK).zip(x[1].data.par_chunks(BLOCK));
         y.par_chunks_mut(BLOCK).zip(inputs).for_each(|(y, (g, u))| swiglu_values(g, u, y));
         Ok((y, x[0].dims.to_vec(), ()))
@@ -216,7 +216,7 @@ impl Kernel for SwiGlu {
 
     fn backward(&self, x: &[Arg<'_>], (): &(), _: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
         // SAFETY: `swiglu_grads` writes each chunk of both whole.
-        let (mut dgate, mut dup) = unsafe { (buffer(gy.len()), buffer(gy.len())) };
+        let (mut dgate, mut dup) = unsafe { (uncleared(gy.len()), uncleared(gy.len())) };
         let inputs = x[0].data.par_chunks(BLOCK).zip(x[1].data.par_chunks(BLOCK)).zip(gy.par_chunks(BLOCK));
         let grads = dgate.par_chunks_mut(BLOCK).zip(dup.par_chunks_mut(BLOCK));
         grads.zip(inputs).for_each(|((dgate, dup), ((gate, up), g))| swiglu_grads(gate, up, g, dgate, dup));

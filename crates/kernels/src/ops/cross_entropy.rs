@@ -1,7 +1,7 @@
 //! Cross entropy against class indices or distributions.
 
 use super::softmax::{log_softmax, row_largest, sum_exp};
-use crate::matmul::buffer;
+use crate::matmul::uncleared;
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use crate::simd::{math, simd_fn};
 use candle_core::{D, DType, Result, Tensor, bail};
@@ -194,7 +194,7 @@ impl Kernel for Hard {
     fn backward(&self, x: &[Arg<'_>], lse: &Vec<f32>, _: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
         let c = x[0].width().max(1);
         // SAFETY: each row is filled below, or overwritten by a copy of the logits first.
-        let mut dx = unsafe { buffer(x[0].data.len()) };
+        let mut dx = unsafe { uncleared(x[0].data.len()) };
         let rows = dx.par_chunks_mut(c).zip(x[0].data.par_chunks(c)).zip(self.targets.par_iter().zip(lse)).enumerate();
         rows.with_min_len(16).for_each(|(at, ((dx, x), (target, &lse)))| match target {
             Some(t) => self.rows.grad(x, *t, lse, self.reduction.factor(gy, at, self.denominator), dx),
@@ -301,7 +301,7 @@ impl Kernel for Soft {
     fn backward(&self, x: &[Arg<'_>], saved: &Self::Saved, _: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
         let c = x[0].width().max(1);
         // SAFETY: each row starts as a copy of the logits.
-        let mut dx = unsafe { buffer(x[0].data.len()) };
+        let mut dx = unsafe { uncleared(x[0].data.len()) };
         let inputs = x[0].data.par_chunks(c).zip(self.factors.par_chunks(c)).zip(saved);
         dx.par_chunks_mut(c).zip(inputs).enumerate().for_each(|(at, (dx, ((x, a), &(lse, mass))))| {
             let by = self.reduction.factor(gy, at, self.denominator);

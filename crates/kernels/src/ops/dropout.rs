@@ -1,7 +1,7 @@
 //! Dropout from a named key.
 
 use crate::key::Key;
-use crate::matmul::buffer;
+use crate::matmul::uncleared;
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use crate::ops::activation::BLOCK;
 use candle_core::{Result, Tensor, bail};
@@ -19,7 +19,7 @@ impl Dropout {
         // 32 random bits a value: two values share one draw.
         let limit = (self.p * 4_294_967_296.0) as u64;
         // SAFETY: every value of each chunk is written below.
-        let mut y = unsafe { buffer(x.len()) };
+        let mut y = unsafe { uncleared(x.len()) };
         y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).enumerate().for_each(|(block, (y, x))| {
             let first = (block * BLOCK / 2) as u64;
             for (pair, (y, x)) in y.chunks_mut(2).zip(x.chunks(2)).enumerate() {

@@ -1,6 +1,6 @@
 //! Table look-up by index, with repeated ids.
 
-use crate::matmul::buffer;
+use crate::matmul::uncleared;
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use candle_core::{DType, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -20,7 +20,7 @@ impl Kernel for Embedding {
     fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, ())> {
         let d = x[0].width();
         // SAFETY: each row is copied whole below.
-        let mut y = unsafe { buffer(self.ids.len() * d) };
+        let mut y = unsafe { uncleared(self.ids.len() * d) };
         if d > 0 {
             y.par_chunks_mut(d).with_min_len(64).zip(&self.ids).for_each(|(y, &id)| {
                 y.copy_from_slice(&x[0].data[id as usize * d..][..d]);
@@ -33,7 +33,7 @@ impl Kernel for Embedding {
     fn backward(&self, x: &[Arg<'_>], (): &(), _: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
         let d = x[0].width();
         // SAFETY: each task clears its range first.
-        let mut dw = unsafe { buffer(x[0].data.len()) };
+        let mut dw = unsafe { uncleared(x[0].data.len()) };
         if d > 0 {
             dw.par_chunks_mut(SHARD * d).enumerate().for_each(|(shard, dw)| {
                 dw.fill(0.0);

@@ -1,6 +1,6 @@
 //! Layer norm and RMS norm over the last dimension.
 
-use crate::matmul::{buffer, sweep_rows};
+use crate::matmul::{sweep_rows, uncleared};
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use crate::simd::{math, simd_fn};
 use candle_core::{D, Result, Tensor, bail};
@@ -80,7 +80,7 @@ impl Kernel for Norm {
     fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, Self::Saved)> {
         let (d, w, b) = (x[0].width(), x[1].data, x.get(2).map(|b| b.data));
         // SAFETY: each row is written whole below.
-        let mut y = unsafe { buffer(x[0].data.len()) };
+        let mut y = unsafe { uncleared(x[0].data.len()) };
         let mut stats = vec![(0.0, 0.0); y.len().checked_div(d).unwrap_or(0)];
         if d > 0 {
             y.par_chunks_mut(ROWS * d).zip(x[0].data.par_chunks(ROWS * d)).zip(stats.par_chunks_mut(ROWS)).for_each(
@@ -104,7 +104,7 @@ impl Kernel for Norm {
         let (params, has_bias) = (wants[1..].contains(&true), x.len() > 2);
         let width = if has_bias { 2 * d } else { d };
         // SAFETY: each row is written whole below.
-        let mut dx = unsafe { buffer(values.len()) };
+        let mut dx = unsafe { uncleared(values.len()) };
         let mut dw = sweep_rows(&mut dx, d, width, |rows, dx, acc| {
             let (dw, db) = acc.split_at_mut(d);
             for (row, dx) in rows.zip(dx.chunks_exact_mut(d)) {

@@ -1,6 +1,6 @@
 //! Rotary position embedding.
 
-use crate::matmul::buffer;
+use crate::matmul::uncleared;
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use candle_core::{D, Device, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -94,7 +94,7 @@ impl Rope {
             return values.to_vec();
         }
         // SAFETY: the turned part and the rest of each row are written below.
-        let mut y = unsafe { buffer(values.len()) };
+        let mut y = unsafe { uncleared(values.len()) };
         let turned = 2 * half * self.heads;
         let rows = y.par_chunks_mut(row).zip(values.par_chunks(row)).enumerate();
         rows.with_min_len(16).for_each(|(i, (y, x))| {

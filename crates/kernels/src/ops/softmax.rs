@@ -1,7 +1,7 @@
 //! Softmax and log-softmax, plain, causal and masked.
 
 use super::mask::expand_keep;
-use crate::matmul::buffer;
+use crate::matmul::uncleared;
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use crate::simd::{math, simd_fn};
 use candle_core::{D, DType, Result, Tensor, bail};
@@ -116,7 +116,7 @@ impl Kernel for Softmax {
     fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, ())> {
         let d = x[0].width();
         // SAFETY: `row` begins by copying the whole row into `y`; without rows there is nothing to write.
-        let mut y = unsafe { buffer(x[0].data.len()) };
+        let mut y = unsafe { uncleared(x[0].data.len()) };
         if d > 0 {
             let rows = y.par_chunks_mut(d).zip(x[0].data.par_chunks(d)).enumerate();
             rows.with_min_len(64).for_each(|(i, (y, x))| self.row(i, x, y));
@@ -127,7 +127,7 @@ impl Kernel for Softmax {
     fn backward(&self, x: &[Arg<'_>], (): &(), y: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
         let d = x[0].width();
         // SAFETY: each row is written whole below.
-        let mut dx = unsafe { buffer(y.len()) };
+        let mut dx = unsafe { uncleared(y.len()) };
         if d > 0 {
             let rows = dx.par_chunks_mut(d).zip(y.par_chunks(d).zip(gy.par_chunks(d)));
             rows.with_min_len(64).for_each(|(dx, (y, g))| {
