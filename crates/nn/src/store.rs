@@ -287,6 +287,20 @@ impl Scope {
     /// # Errors
     /// If it exists with another shape or as a buffer, or does not exist and the scope is frozen.
     pub fn param(&self, name: &str, shape: impl Into<Shape>, init: Init) -> candle_core::Result<Tensor> {
+        self.param_from(name, shape, |key, shape, device| init.tensor(key, shape, device))
+    }
+
+    /// As [`param`](Self::param), with start values that `start` makes from the parameter's key, for those that depend
+    /// on other parameters.
+    ///
+    /// # Errors
+    /// As [`param`](Self::param), or if `start` fails or gives another shape.
+    pub fn param_from(
+        &self,
+        name: &str,
+        shape: impl Into<Shape>,
+        start: impl FnOnce(Key, &Shape, &Device) -> candle_core::Result<Tensor>,
+    ) -> candle_core::Result<Tensor> {
         let (name, shape) = (self.join(name), shape.into());
         let mut content = self.store.lock();
         let frozen = self.frozen || content.is_frozen(&name);
@@ -325,7 +339,14 @@ impl Scope {
             None if self.frozen => candle_core::bail!("{what} {name} does not exist in the frozen store"),
             None => {
                 let inner = &self.store.0;
-                let start = init.tensor(inner.key.named(&name), &shape, &inner.device)?.to_dtype(inner.dtype)?;
+                let start = start(inner.key.named(&name), &shape, &inner.device)?.to_dtype(inner.dtype)?;
+                if start.shape() != &shape {
+                    candle_core::bail!(
+                        "parameter {name} is to start as {:?}, expected {:?}",
+                        start.dims(),
+                        shape.dims()
+                    );
+                }
                 let var = Var::from_tensor(&start)?;
                 among.insert(name, var.clone());
                 Ok(var)

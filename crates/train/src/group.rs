@@ -2,7 +2,7 @@
 
 use crate::config::number;
 use crate::{Error, Result, Schedule};
-use chandlery_kernels::optim::{Adafactor, Adam, NAdam, RmsProp, Rule, Sgd};
+use chandlery_kernels::optim::{Adafactor, Adam, Muon, NAdam, RmsProp, Rule, Sgd};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -117,6 +117,13 @@ pub enum RuleConfig {
         #[serde(default = "default::clip")]
         clip: f64,
     },
+    /// Muon, for hidden matrices only.
+    Muon {
+        #[serde(default = "default::muon_momentum")]
+        momentum: f64,
+        #[serde(default = "default::nesterov")]
+        nesterov: bool,
+    },
 }
 
 /// PyTorch's defaults.
@@ -145,6 +152,12 @@ mod default {
     pub fn clip() -> f64 {
         1.0
     }
+    pub fn muon_momentum() -> f64 {
+        0.95
+    }
+    pub fn nesterov() -> bool {
+        true
+    }
 }
 
 impl Default for RuleConfig {
@@ -169,6 +182,7 @@ impl RuleConfig {
             Self::Adafactor { beta2_decay, eps2, clip } => {
                 Box::new(Adafactor { beta2_decay, eps1: None, eps2, clip, weight_decay })
             }
+            Self::Muon { momentum, nesterov } => Box::new(Muon { momentum, nesterov, weight_decay }),
         }
     }
 
@@ -178,7 +192,7 @@ impl RuleConfig {
             Self::AdamW { beta1, beta2, .. } | Self::Adam { beta1, beta2, .. } | Self::NAdam { beta1, beta2, .. } => {
                 vec![("beta1", beta1), ("beta2", beta2)]
             }
-            Self::Sgd { momentum, .. } => vec![("momentum", momentum)],
+            Self::Sgd { momentum, .. } | Self::Muon { momentum, .. } => vec![("momentum", momentum)],
             Self::RmsProp { alpha, momentum, .. } => vec![("alpha", alpha), ("momentum", momentum)],
             Self::Adafactor { .. } => vec![],
         }

@@ -50,7 +50,21 @@ impl StepCx<'_> {
     /// # Errors
     /// If the group does not exist, the loss has no graph, or a value is not finite and the policy is to stop.
     pub fn update(&mut self, group: &str, loss: Loss) -> Result<()> {
-        self.engine.update(self.step, self.micro, group, loss)
+        self.engine.update(self.step, self.micro, &[group], loss)
+    }
+
+    /// As [`update`](Self::update) for several groups that share a loss and one backward pass, such as matrices and the
+    /// rest, or backbone and head.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    pub fn update_groups(&mut self, groups: &[&str], loss: Loss) -> Result<()> {
+        self.engine.update(self.step, self.micro, groups, loss)
+    }
+
+    /// Names of the configured groups, in order.
+    pub fn groups(&self) -> Vec<String> {
+        self.engine.groups.iter().map(|g| g.name.clone()).collect()
     }
 
     /// Records a named number; a tensor is fetched after the step, and only where it is written.
@@ -138,28 +152,33 @@ impl Engine {
         Ok(())
     }
 
-    fn update(&mut self, step: u64, micro: usize, group: &str, loss: Loss) -> Result<()> {
+    fn update(&mut self, step: u64, micro: usize, groups: &[&str], loss: Loss) -> Result<()> {
         let misuse = |what: String| Err(Error::Misuse { step, what });
-        let Some(at) = self.groups.iter().position(|g| g.name == group) else {
-            let known: Vec<&str> = self.groups.iter().map(|g| g.name.as_str()).collect();
-            return misuse(format!("no parameter group {group}; there are: {}", known.join(", ")));
-        };
-        if !loss.sum.track_op() {
-            return misuse(format!("the loss of group {group} depends on no parameter"));
+        let mut at = Vec::with_capacity(groups.len());
+        for group in groups {
+            let Some(found) = self.groups.iter().position(|g| g.name == *group) else {
+                let known: Vec<&str> = self.groups.iter().map(|g| g.name.as_str()).collect();
+                return misuse(format!("no parameter group {group}; there are: {}", known.join(", ")));
+            };
+            if !loss.sum.track_op() {
+                return misuse(format!("the loss of group {group} depends on no parameter"));
+            }
+            if self.config.accumulate > 1 && self.updated[found] == (step, micro) || at.contains(&found) {
+                return misuse(format!("group {group} is updated twice in a micro-batch while gradients accumulate"));
+            }
+            self.updated[found] = (step, micro);
+            at.push(found);
         }
-        if self.config.accumulate > 1 && self.updated[at] == (step, micro) {
-            return misuse(format!("group {group} is updated twice in a micro-batch while gradients accumulate"));
-        }
-        self.updated[at] = (step, micro);
         if self.rewind.is_some() {
             return Ok(());
         }
         let grads = chandlery_kernels::backward(&loss.sum)?;
         // The graph with its activations is freed before the update.
         let loss = Loss { sum: loss.sum.detach(), count: loss.count };
-        self.groups[at].accumulate(loss, &grads)?;
+        at.iter().try_for_each(|&at| self.groups[at].accumulate(loss.clone(), &grads))?;
         drop(grads);
-        if micro + 1 == self.config.accumulate { self.apply(at, step) } else { Ok(()) }
+        let last = micro + 1 == self.config.accumulate;
+        at.into_iter().filter(|_| last).try_for_each(|at| self.apply(at, step))
     }
 
     /// Judges the window of a group and makes its update.

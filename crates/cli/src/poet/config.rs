@@ -41,6 +41,8 @@ pub struct DataConfig {
     pub limit: usize,
     /// Characters that occur less often are written as bytes.
     pub min_count: u64,
+    /// At most this many keywords a poem; 0 = the catalogue's usual number.
+    pub keywords: usize,
 }
 
 /// Shape of the model; the vocabulary comes from the data.
@@ -53,11 +55,11 @@ pub struct ModelConfig {
     pub n_layers: usize,
     /// Number of heads.
     pub n_heads: usize,
+    /// Of these, how many see the prompt only.
+    #[serde(default)]
+    pub prompt_heads: usize,
     /// Number of learned positions.
     pub context: usize,
-    /// Position of a text's first character; its prompt ends right before. A text then stands at the same positions
-    /// whatever its prompt, which makes counting characters and lines easy to learn.
-    pub text_at: usize,
     /// Whether the head uses the token embeddings.
     #[serde(default)]
     pub tied: bool,
@@ -97,10 +99,11 @@ impl PoetConfig {
             let (row, context) = (self.row, self.model.context);
             return Err(format!("settings: row: {row} is longer than model.context {context}").into());
         }
-        let (text_at, longest, context) = (self.model.text_at, self.sample.max_tokens, self.model.context);
+        let text_at = self.control.places.as_ref().map_or(0, |places| places.text);
+        let (longest, context) = (self.sample.max_tokens, self.model.context);
         if text_at + longest > context {
             return Err(format!(
-                "settings: model.text_at {text_at} and sample.max_tokens {longest} leave model.context {context}"
+                "settings: control.places.text {text_at} and sample.max_tokens {longest} leave model.context {context}"
             )
             .into());
         }
@@ -129,6 +132,7 @@ impl PoetConfig {
             mlp_bias: true,
             head_bias: false,
             dropout: m.dropout,
+            prompt_heads: m.prompt_heads,
             soft_rows: self.control.soft_rows(),
         }
     }

@@ -4,7 +4,7 @@ use super::config::{DataConfig, PoetConfig};
 use crate::Result;
 use candle_core::Device;
 use chandlery::kernels::Key;
-use chandlery::lm::control::{self, Attributes, Batch, IGNORE};
+use chandlery::lm::control::{self, Attributes, Batch};
 use chandlery::lm::poetry::{self, Catalogue, CatalogueSize, Form, Part, Poem};
 use chandlery::lm::tokenizer::{CharTokenizer, Tokenizer};
 use std::path::Path;
@@ -96,7 +96,11 @@ impl Corpus {
             let n = poems.len();
             return Err(format!("data: {n} poems are too few for a training, a validation and a test part").into());
         }
-        let catalogue = Catalogue::fit(&train, &CatalogueSize::default());
+        let mut size = CatalogueSize::default();
+        if config.data.keywords > 0 {
+            size.keywords = config.data.keywords;
+        }
+        let catalogue = Catalogue::fit(&train, &size);
         let tokenizer = match tokenizer {
             Some(tokenizer) => tokenizer,
             None => {
@@ -128,28 +132,7 @@ pub fn batch<'a>(
     };
     let samples = items.enumerate().map(sample).collect::<Result<Vec<_>, _>>()?;
     let longest = samples.iter().map(|s| s.len()).max().unwrap_or(0);
-    let mut batch = control::pack(&samples, config.row.max(longest), tokenizer.pad()?, &Device::Cpu)?;
-    batch.positions = Some(aligned(&batch, config)?);
-    Ok(batch)
-}
-
-/// Positions that put the first character of every text at `text_at`.
-fn aligned(batch: &Batch, config: &PoetConfig) -> Result<candle_core::Tensor> {
-    let targets = batch.targets.to_vec2::<u32>()?;
-    let segments = batch.segments.as_ref().ok_or("rows without segments")?.to_vec2::<u32>()?;
-    let (text_at, last) = (config.model.text_at, config.model.context - 1);
-    let mut all = Vec::with_capacity(batch.ids.elem_count());
-    for (targets, segments) in targets.iter().zip(&segments) {
-        let mut from = 0;
-        for sample in segments.chunk_by(|a, b| a == b) {
-            let of_sample = &targets[from..from + sample.len()];
-            // The first character is predicted one position before it.
-            let first = 1 + of_sample.iter().position(|&t| t != IGNORE).unwrap_or(0);
-            all.extend((0..sample.len()).map(|at| (text_at + at).saturating_sub(first).min(last) as u32));
-            from += sample.len();
-        }
-    }
-    Ok(candle_core::Tensor::from_vec(all, batch.ids.shape(), &Device::Cpu)?)
+    Ok(control::pack(&samples, config.row.max(longest), tokenizer.pad()?, &Device::Cpu)?)
 }
 
 /// The same configuration with other odds of leaving out: everything shown, or nothing.

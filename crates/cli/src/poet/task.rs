@@ -22,6 +22,7 @@ pub struct PoetBatch {
 impl Poet {
     fn loss<'a>(model: &Decoder, batch: &'a Batch, mut pass: Pass<'a>) -> Result<candle_core::Tensor> {
         (pass.segments, pass.positions) = (batch.segments.as_ref(), batch.positions.as_ref());
+        pass.prompt = Some(&batch.prompt);
         let hidden = model.hidden(&batch.ids, pass)?;
         Ok(model.loss(&hidden, &batch.targets, &CrossEntropy::sum())?)
     }
@@ -33,7 +34,9 @@ impl Task for Poet {
     fn step(&mut self, PoetBatch { batch, .. }: &PoetBatch, cx: &mut StepCx<'_>) -> Result<()> {
         let loss = Self::loss(&self.train, batch, Pass::train(cx.key()))?;
         cx.tokens(batch.ids.elem_count());
-        cx.update("lm", Loss::sum(loss, batch.n_targets))
+        let groups = cx.groups();
+        let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+        cx.update_groups(&groups, Loss::sum(loss, batch.n_targets))
     }
 
     fn eval(&self, PoetBatch { batch, meter }: &PoetBatch, meters: &mut Meters) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::config::PoetConfig;
 use crate::Result;
 use candle_core::{DType, Device};
-use chandlery::lm::control::{Attributes, encode_request, encode_unconditional};
+use chandlery::lm::control::{Attributes, encode_request};
 use chandlery::lm::decoder::Decoder;
 use chandlery::lm::generate::{Options, Prompt, generate};
 use chandlery::lm::tokenizer::Tokenizer;
@@ -21,15 +21,16 @@ impl Writer<'_> {
     /// One text for each request, `guidance` 0 for none; request `i` draws from `seed` and `i` alone.
     pub fn write(&self, requests: &[Attributes], guidance: f64, seed: u64) -> Result<Vec<String>> {
         let control = &self.config.control;
-        let unconditional = encode_unconditional(self.tokenizer)?;
+        let unconditional = encode_request(self.tokenizer, &Attributes::default(), control)?.ids;
+        let text_at = control.places.as_ref().map(|places| places.text);
         let prompt = |(i, attrs): (usize, &Attributes)| -> Result<Prompt> {
-            let tokens =
-                if attrs.is_empty() { unconditional.clone() } else { encode_request(self.tokenizer, attrs, control)? };
-            Ok(Prompt::new(tokens).with_id(i as u64).with_unconditional(unconditional.clone()))
+            let start = encode_request(self.tokenizer, attrs, control)?;
+            let positions = text_at.map(|_| start.positions);
+            let prompt = Prompt::new(start.ids).with_id(i as u64).with_unconditional(unconditional.clone());
+            Ok(Prompt { positions, ..prompt })
         };
         let prompts = requests.iter().enumerate().map(prompt).collect::<Result<Vec<_>>>()?;
         let stop_tokens = vec![self.tokenizer.eos()?];
-        let text_at = Some(self.config.model.text_at);
         let options = Options { guidance, seed, stop_tokens, text_at, samples: 1, ..self.config.sample.clone() };
         let mut texts = Vec::with_capacity(prompts.len());
         for chunk in prompts.chunks(self.config.eval.batch) {

@@ -5,12 +5,14 @@
 
 mod adafactor;
 mod adam;
+mod muon;
 mod norm;
 mod sgd;
 mod slice;
 
 pub use adafactor::Adafactor;
 pub use adam::{Adam, NAdam};
+pub use muon::Muon;
 pub use norm::{Norm, clip_factor, clip_values, global_norm};
 pub use sgd::{RmsProp, Sgd};
 

@@ -16,6 +16,8 @@ pub struct KvCache {
     capacity: usize,
     context: usize,
     len: usize,
+    /// Positions of the first pass.
+    prompt: usize,
 }
 
 impl KvCache {
@@ -46,7 +48,7 @@ impl KvCache {
         let empty = || Ok((Tensor::zeros(shape, dtype, device)?, Tensor::zeros(shape, dtype, device)?));
         let layers = (0..cfg.n_layers).map(|_| empty()).collect::<Result<_>>()?;
         let keys = padding_mask(pads, capacity, device)?;
-        Ok(Self { layers, pads: pads.to_vec(), keys, capacity, context, len: 0 })
+        Ok(Self { layers, pads: pads.to_vec(), keys, capacity, context, len: 0, prompt: 0 })
     }
 
     /// Number of positions filled, padding included.
@@ -138,6 +140,17 @@ impl KvCache {
         }
     }
 
+    /// Keys that attention is given together with `t` new ones.
+    pub(crate) fn n_keys(&self, t: usize) -> usize {
+        if self.skips_spare_room() { self.capacity } else { self.len + t }
+    }
+
+    /// Which keys are the prompt's, the first pass's: u8 [1, s].
+    pub(crate) fn prompt(&self, t: usize, device: &Device) -> Result<Tensor> {
+        let (s, prompt) = (self.n_keys(t), if self.len == 0 { t } else { self.prompt });
+        Tensor::from_vec((0..s).map(|at| u8::from(at < prompt)).collect(), (1, s), device)
+    }
+
     /// The CPU kernel stops at the causal limit and never reads what lies behind it.
     fn skips_spare_room(&self) -> bool {
         self.layers.first().is_some_and(|(k, _)| k.dtype() == DType::F32 && k.device().is_cpu())
@@ -145,6 +158,9 @@ impl KvCache {
 
     /// Counts `t` stored positions.
     pub(crate) fn advance(&mut self, t: usize) {
+        if self.len == 0 {
+            self.prompt = t;
+        }
         self.len += t;
     }
 

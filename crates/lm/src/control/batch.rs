@@ -16,8 +16,10 @@ pub struct Batch {
     /// Which sample of its row a position belongs to, u32 `[b, t]` from 1, 0 at padding: both `segments` of
     /// [`Mask`](chandlery_kernels::Mask). Only of [`pack`].
     pub segments: Option<Tensor>,
-    /// Position within the sample, u32 `[b, t]`, 0 at padding. Only of [`pack`].
+    /// [`Sample::positions`], u32 `[b, t]`, 0 at padding. Only of [`pack`].
     pub positions: Option<Tensor>,
+    /// u8 `[b, t]`, 1 where a sample stands before its text: `prompt` of [`Pass`](crate::decoder::Pass).
+    pub prompt: Tensor,
     /// Targets that count.
     pub n_targets: usize,
 }
@@ -30,6 +32,7 @@ struct Rows {
     keys: Vec<u8>,
     segments: Vec<u32>,
     positions: Vec<u32>,
+    prompt: Vec<u8>,
 }
 
 impl Rows {
@@ -38,7 +41,8 @@ impl Rows {
         self.targets.extend_from_slice(&sample.targets);
         self.keys.resize(self.ids.len(), 1);
         self.segments.resize(self.ids.len(), segment);
-        self.positions.extend(0..sample.len() as u32);
+        self.positions.extend_from_slice(&sample.positions);
+        self.prompt.extend((0..sample.len()).map(|at| u8::from(at < sample.start)));
     }
 
     fn pad_to(&mut self, len: usize, pad: u32) {
@@ -47,6 +51,7 @@ impl Rows {
         self.keys.resize(len, 0);
         self.segments.resize(len, 0);
         self.positions.resize(len, 0);
+        self.prompt.resize(len, 0);
     }
 
     fn into_batch(self, t: usize, packed: bool, device: &Device) -> Result<Batch, ControlError> {
@@ -59,6 +64,7 @@ impl Rows {
             keys: Tensor::from_vec(self.keys, shape, device)?,
             segments: optional(self.segments)?,
             positions: optional(self.positions)?,
+            prompt: Tensor::from_vec(self.prompt, shape, device)?,
             n_targets,
         })
     }
@@ -109,7 +115,7 @@ mod tests {
     fn sample(from: u32, len: u32) -> Sample {
         let mut targets: Vec<u32> = (from + 1..=from + len).collect();
         targets[0] = IGNORE;
-        Sample { ids: (from..from + len).collect(), targets }
+        Sample { ids: (from..from + len).collect(), targets, positions: (0..len).collect(), start: 1 }
     }
 
     fn rows(tensor: &Tensor) -> Vec<Vec<u32>> {
@@ -161,7 +167,7 @@ mod tests {
 
     #[test]
     fn batch_of_nothing_is_an_error() {
-        let empty = Sample { ids: Vec::new(), targets: Vec::new() };
+        let empty = Sample { ids: Vec::new(), targets: Vec::new(), positions: Vec::new(), start: 0 };
         for samples in [vec![], vec![empty.clone()], vec![sample(1, 2), empty]] {
             assert!(matches!(collate(&samples, 0, &Device::Cpu), Err(ControlError::EmptyBatch)));
             assert!(matches!(pack(&samples, 4, 0, &Device::Cpu), Err(ControlError::EmptyBatch)));

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{ControlError, Wording};
+use super::{ControlError, Places, Wording};
 
 /// Learnable vectors that every genre owns, whether or not all are used (Titan 3.2.3).
 pub const SOFT_PROMPTS: usize = 64;
@@ -67,6 +67,9 @@ pub struct ControlConfig {
     pub overlong: Overlong,
     /// The words around attribute values.
     pub wording: Wording,
+    /// Positions of the parts; one after the other from 0 on unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub places: Option<Places>,
 }
 
 impl Default for ControlConfig {
@@ -85,6 +88,7 @@ impl Default for ControlConfig {
             max_len: None,
             overlong: Overlong::Error,
             wording: Wording::english(),
+            places: None,
         }
     }
 }
@@ -107,6 +111,9 @@ impl ControlConfig {
         }
         if self.max_len.is_some_and(|n| n < 2) {
             return Err(ControlError::config("max_len", "expected at least 2, the start and one token"));
+        }
+        if let Some(places) = &self.places {
+            places.validate()?;
         }
         let repeated = |&(i, genre): &(usize, &String)| genre.trim().is_empty() || self.genres[..i].contains(genre);
         match self.genres.iter().enumerate().find(repeated) {

@@ -10,7 +10,7 @@
 //! let config = ControlConfig { p_uncond: 0.0, p_attr: 0.0, ..ControlConfig::default() };
 //! let attrs = Attributes { topic: Some("月".to_owned()), ..Attributes::default() };
 //! let sample = encode_sample(&tokenizer, &attrs, "床前", Key::new(1).at(0), &config)?;
-//! assert_eq!(sample.ids[..4], encode_request(&tokenizer, &attrs, &config)?); // [BOS] [t] 月 [/t]
+//! assert_eq!(sample.ids[..4], encode_request(&tokenizer, &attrs, &config)?.ids); // [BOS] [t] 月 [/t]
 //! assert_eq!(sample.targets[..3], [IGNORE; 3]);
 //! assert_eq!(tokenizer.decode(&sample.targets[3..]), "床前");
 //! # Ok(()) }
@@ -23,6 +23,7 @@ mod config;
 mod drops;
 mod error;
 mod pack;
+mod places;
 mod prompt;
 mod sample;
 mod wording;
@@ -32,6 +33,7 @@ pub use batch::{Batch, collate, pack};
 pub use bucket::{BatchSize, bucket, waste};
 pub use config::{ControlConfig, Overlong, PAPER_GENRES, SOFT_PROMPTS};
 pub use error::ControlError;
-pub use prompt::Prompt;
-pub use sample::{IGNORE, Sample, encode_ids, encode_request, encode_sample, encode_unconditional};
+pub use places::Places;
+pub use prompt::{Prompt, Start};
+pub use sample::{IGNORE, Sample, encode_ids, encode_request, encode_sample};
 pub use wording::Wording;

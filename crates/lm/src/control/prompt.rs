@@ -29,7 +29,31 @@ enum Piece {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prompt {
-    pieces: Vec<Piece>,
+    pieces: Vec<(Option<usize>, Piece)>,
+}
+
+/// What a model reads before a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Tokens, `[BOS]` among them.
+    pub ids: Vec<u32>,
+    /// Their positions; the text's follow the last.
+    pub positions: Vec<u32>,
+}
+
+impl Piece {
+    fn ids(&self, tokenizer: &Tokenizer, config: &ControlConfig) -> Result<Vec<u32>, ControlError> {
+        match self {
+            Self::Soft { genre, n } => {
+                let start = config.soft_start.unwrap_or(tokenizer.vocab_size() as u32);
+                let first = start + (genre * SOFT_PROMPTS) as u32;
+                Ok((first..first + *n as u32).collect())
+            }
+            Self::Hard { markers: [open, close], words } => {
+                Ok([vec![marker(tokenizer, open)?], tokenizer.encode(words)?, vec![marker(tokenizer, close)?]].concat())
+            }
+        }
+    }
 }
 
 impl Prompt {
@@ -43,8 +67,10 @@ impl Prompt {
             return Err(ControlError::config("n_soft", format!("expected at most {SOFT_PROMPTS}, got {n_soft}")));
         }
         let genre = attrs.genre.as_ref().map(|name| config.genre(name)).transpose()?;
-        let soft = genre.filter(|_| n_soft > 0).map(|genre| Piece::Soft { genre, n: n_soft });
-        Ok(Self { pieces: soft.into_iter().chain(hard(attrs, config)).collect() })
+        let place = config.places.as_ref().map(|places| places.soft);
+        let soft = genre.filter(|_| n_soft > 0).map(|genre| Ok((place, Piece::Soft { genre, n: n_soft })));
+        let pieces = soft.into_iter().chain(hard(attrs, config)).collect::<Result<_, _>>()?;
+        Ok(Self { pieces })
     }
 
     /// Whether nothing stands before the text.
@@ -57,34 +83,41 @@ impl Prompt {
     /// # Errors
     /// If the tokenizer has no special token for a marker.
     pub fn ids(&self, tokenizer: &Tokenizer, config: &ControlConfig) -> Result<Vec<u32>, ControlError> {
-        let start = config.soft_start.unwrap_or(tokenizer.vocab_size() as u32);
-        let mut ids = Vec::new();
-        for piece in &self.pieces {
-            match piece {
-                Piece::Soft { genre, n } => {
-                    let first = start + (genre * SOFT_PROMPTS) as u32;
-                    ids.extend(first..first + *n as u32);
-                }
-                Piece::Hard { markers: [open, close], words } => {
-                    ids.push(marker(tokenizer, open)?);
-                    ids.extend(tokenizer.encode(words)?);
-                    ids.push(marker(tokenizer, close)?);
-                }
-            }
+        self.pieces.iter().try_fold(Vec::new(), |ids, (_, piece)| Ok([ids, piece.ids(tokenizer, config)?].concat()))
+    }
+
+    /// What a model reads before a text: `[BOS] prompt` at positions from 0 on or, with
+    /// [`places`](ControlConfig::places), `prompt [BOS]` at those.
+    pub(super) fn start(&self, tokenizer: &Tokenizer, config: &ControlConfig) -> Result<Start, ControlError> {
+        let bos = tokenizer.bos()?;
+        let Some(places) = &config.places else {
+            let ids = [vec![bos], self.ids(tokenizer, config)?].concat();
+            let positions = (0..ids.len() as u32).collect();
+            return Ok(Start { ids, positions });
+        };
+        let (mut ids, mut positions) = (Vec::new(), Vec::new());
+        for (place, piece) in &self.pieces {
+            let of_piece = piece.ids(tokenizer, config)?;
+            positions.extend(places.run(place.unwrap_or_default(), of_piece.len()));
+            ids.extend(of_piece);
         }
-        Ok(ids)
+        ids.push(bos);
+        positions.push(places.text.saturating_sub(1) as u32);
+        Ok(Start { ids, positions })
     }
 
     /// The words between markers, from which a tokenizer can learn the characters that prompts need.
     pub fn words(&self) -> impl Iterator<Item = &str> {
-        self.pieces.iter().filter_map(|piece| match piece {
+        self.pieces.iter().filter_map(|(_, piece)| match piece {
             Piece::Hard { words, .. } => Some(words.as_str()),
             Piece::Soft { .. } => None,
         })
     }
 }
 
-fn hard(attrs: &Attributes, config: &ControlConfig) -> impl Iterator<Item = Piece> {
+type Placed = (Option<usize>, Piece);
+
+fn hard(attrs: &Attributes, config: &ControlConfig) -> impl Iterator<Item = Result<Placed, ControlError>> {
     let wording = &config.wording;
     let [before, after] = &wording.length;
     let keywords = (!attrs.keywords.is_empty()).then(|| attrs.keywords.join(&wording.keyword_separator));
@@ -94,10 +127,16 @@ fn hard(attrs: &Attributes, config: &ControlConfig) -> impl Iterator<Item = Piec
         (SENTIMENT, attrs.sentiment.clone()),
         (LENGTH, attrs.length.map(|n| format!("{before}{n}{after}"))),
     ];
-    let extra = |(name, value): (&String, &String)| (EXTRA, Some([name, &*wording.value_separator, value].concat()));
+    let paper = paper.into_iter().filter_map(|(markers, words)| Some((markers, None, words?)));
+    let extra = |(name, value): (&String, &String)| {
+        (EXTRA, Some(name.clone()), [name, &*wording.value_separator, value].concat())
+    };
     let extra: Vec<_> = attrs.extra.iter().map(extra).collect();
-    let all = paper.into_iter().chain(extra);
-    all.filter_map(|(markers, words)| words.map(|words| Piece::Hard { markers, words }))
+    let placed = |(markers, name, words): (_, Option<String>, _)| {
+        let place = config.places.as_ref().map(|places| places.hard(markers, name.as_deref())).transpose()?;
+        Ok((place, Piece::Hard { markers, words }))
+    };
+    paper.chain(extra).map(placed)
 }
 
 fn marker(tokenizer: &Tokenizer, name: &str) -> Result<u32, TokenizerError> {
@@ -106,7 +145,7 @@ fn marker(tokenizer: &Tokenizer, name: &str) -> Result<u32, TokenizerError> {
 
 impl fmt::Display for Prompt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let write = |piece: &Piece| match piece {
+        let write = |(_, piece): &Placed| match piece {
             Piece::Soft { n, .. } => (0..*n).map(|i| format!("[Genre-{i}]")).collect::<Vec<_>>().join(" "),
             Piece::Hard { markers: [open, close], words } => format!("{open} {words} {close}"),
         };

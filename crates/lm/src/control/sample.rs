@@ -1,7 +1,7 @@
 use chandlery_kernels::Key;
 
 use super::drops::visible;
-use super::{Attributes, ControlConfig, ControlError, Overlong, Prompt};
+use super::{Attributes, ControlConfig, ControlError, Overlong, Prompt, Start};
 use crate::tokenizer::Tokenizer;
 
 /// Target of a position that the loss passes over: the default `ignore_index` of
@@ -11,10 +11,14 @@ pub const IGNORE: u32 = -100_i32 as u32;
 /// One training sequence: what the model sees at each position, and what it is to say next there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// `[BOS] prompt text`.
+    /// `[BOS] prompt text`, or `prompt [BOS] text` with [`places`](ControlConfig::places).
     pub ids: Vec<u32>,
     /// The next token where it belongs to the text or ends it, else [`IGNORE`]; as long as `ids`.
     pub targets: Vec<u32>,
+    /// Positions for a model with learned ones: 0, 1, 2, ... unless [`places`](ControlConfig::places) says otherwise.
+    pub positions: Vec<u32>,
+    /// How many of the ids stand before the text.
+    pub start: usize,
 }
 
 impl Sample {
@@ -72,24 +76,24 @@ pub fn encode_ids(
         Some((shown, n_soft)) => Prompt::new(&shown, n_soft, config)?,
         None => Prompt::default(),
     };
-    join(tokenizer, &prompt.ids(tokenizer, config)?, text, config)
+    join(tokenizer, prompt.start(tokenizer, config)?, text, config)
 }
 
-fn join(tokenizer: &Tokenizer, prompt: &[u32], text: &[u32], config: &ControlConfig) -> Result<Sample, ControlError> {
+fn join(tokenizer: &Tokenizer, start: Start, text: &[u32], config: &ControlConfig) -> Result<Sample, ControlError> {
     if text.is_empty() {
         return Err(ControlError::EmptyText);
     }
-    let first = prompt.len() + 1;
+    let Start { mut ids, mut positions } = start;
+    let first = ids.len();
     let room = config.max_len.unwrap_or(usize::MAX).saturating_sub(first);
     let fits = text.len() <= room;
     if !fits && (config.overlong == Overlong::Error || room == 0) {
         let max_len = config.max_len.unwrap_or(usize::MAX);
         return Err(ControlError::TooLong { prompt: first, text: text.len(), max_len });
     }
-    let mut ids = Vec::with_capacity(first + text.len() + 1);
-    ids.push(tokenizer.bos()?);
-    ids.extend_from_slice(prompt);
     ids.extend_from_slice(&text[..text.len().min(room)]);
+    let text_at = positions.last().map_or(0, |last| last + 1);
+    positions.extend((text_at..).take(ids.len() - first));
     let soft = config.soft_start.unwrap_or(tokenizer.vocab_size() as u32);
     let counts = |(at, &id): (usize, &u32)| at >= first || config.loss_on_prompt && id < soft;
     let target = |(at, id)| if counts((at, id)) { *id } else { IGNORE };
@@ -99,11 +103,11 @@ fn join(tokenizer: &Tokenizer, prompt: &[u32], text: &[u32], config: &ControlCon
         // The last token that still has a successor to predict is the one before the cut.
         false => targets.push(text[room]),
     }
-    Ok(Sample { ids, targets })
+    Ok(Sample { ids, targets, positions, start: first })
 }
 
-/// What a model is given to write a text with all of `attrs`: `[BOS] prompt`, a genre by
-/// [`request_soft`](ControlConfig::request_soft) vectors.
+/// What a model is given to write a text with all of `attrs`, a genre by [`request_soft`](ControlConfig::request_soft)
+/// vectors; with no attributes, what it is given to write a text of no particular kind, the other side of guidance.
 ///
 /// # Errors
 /// If an attribute is empty, the genre unknown, a special token missing, or no room left for a text.
@@ -111,27 +115,20 @@ pub fn encode_request(
     tokenizer: &Tokenizer,
     attrs: &Attributes,
     config: &ControlConfig,
-) -> Result<Vec<u32>, ControlError> {
-    let prompt = Prompt::new(attrs, config.request_soft(), config)?.ids(tokenizer, config)?;
-    let mut ids = encode_unconditional(tokenizer)?;
-    ids.extend(prompt);
+) -> Result<Start, ControlError> {
+    let start = Prompt::new(attrs, config.request_soft(), config)?.start(tokenizer, config)?;
     match config.max_len {
-        Some(max_len) if ids.len() >= max_len => Err(ControlError::TooLong { prompt: ids.len(), text: 0, max_len }),
-        _ => Ok(ids),
+        Some(max_len) if start.ids.len() >= max_len => {
+            Err(ControlError::TooLong { prompt: start.ids.len(), text: 0, max_len })
+        }
+        _ => Ok(start),
     }
-}
-
-/// What a model is given to write a text of no particular kind, and the other side of guidance: `[BOS]`.
-///
-/// # Errors
-/// If the tokenizer has no start token.
-pub fn encode_unconditional(tokenizer: &Tokenizer) -> Result<Vec<u32>, ControlError> {
-    Ok(vec![tokenizer.bos()?])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Places;
     use crate::tokenizer::{BOS, CharTokenizer, EOS};
     use proptest::prelude::*;
     use std::sync::LazyLock;
@@ -176,6 +173,8 @@ mod tests {
         let bare = Sample {
             ids: [vec![special(BOS)], text("白日")].concat(),
             targets: [text("白日"), vec![special(EOS)]].concat(),
+            positions: vec![0, 1, 2],
+            start: 1,
         };
         for seed in 0..20 {
             assert_eq!(sample(&attrs(), "白日", seed, &never).unwrap(), bare);
@@ -209,15 +208,44 @@ mod tests {
 
     #[test]
     fn request_is_the_prompt_of_a_sample_that_shows_everything() {
-        let all = encode_request(&TOKENIZER, &attrs(), &config()).unwrap();
+        let all = encode_request(&TOKENIZER, &attrs(), &config()).unwrap().ids;
         let seed = (0..10_000).find(|&seed| {
             let ids = sample(&attrs(), "白", seed, &always()).unwrap().ids;
             ids == [all.clone(), text("白")].concat()
         });
         assert!(seed.is_some());
         assert_eq!(all[1..65], (0..64).map(|i| TOKENIZER.vocab_size() as u32 + 64 + i).collect::<Vec<_>>());
-        assert_eq!(encode_unconditional(&TOKENIZER).unwrap(), [special(BOS)]);
-        assert_eq!(encode_request(&TOKENIZER, &Attributes::default(), &config()).unwrap(), [special(BOS)]);
+        assert_eq!(encode_request(&TOKENIZER, &Attributes::default(), &config()).unwrap().ids, [special(BOS)]);
+    }
+
+    fn placed() -> Places {
+        let extra = [("体裁".to_owned(), 40)].into();
+        Places { text: 60, soft: 1, topic: 4, keywords: 10, sentiment: 20, length: 22, extra }
+    }
+
+    #[test]
+    fn with_places_each_part_stands_at_its_own_position_whatever_else_is_shown() {
+        let config = ControlConfig { places: Some(placed()), max_soft: 2, request_soft: Some(2), ..always() };
+        let all = encode_request(&TOKENIZER, &attrs(), &config).unwrap();
+        let words = text("About 10 words").len() as u32;
+        let parts = [1..3, 4..7, 22..24 + words, 40..47, 59..60];
+        assert_eq!(all.positions, parts.into_iter().flatten().collect::<Vec<u32>>());
+        assert_eq!((all.ids.len(), all.ids.last()), (all.positions.len(), Some(&special(BOS))));
+        let form = Attributes::default().with("体裁", "五绝");
+        let got = sample(&form, "白日", 0, &config).unwrap();
+        assert_eq!(got.positions, [40, 41, 42, 43, 44, 45, 46, 59, 60, 61]);
+        assert_eq!(got.targets[7..], [text("白日"), vec![special(EOS)]].concat());
+        let bare = encode_request(&TOKENIZER, &Attributes::default(), &config).unwrap();
+        assert_eq!((bare.ids, bare.positions), (vec![special(BOS)], vec![59]));
+    }
+
+    #[test]
+    fn part_without_a_place_and_place_behind_the_text_are_refused() {
+        let config = ControlConfig { places: Some(placed()), ..always() };
+        let error = encode_request(&TOKENIZER, &attrs().with("作者", "王"), &config).unwrap_err();
+        assert!(error.to_string().contains("no place for `作者`"), "{error}");
+        let late = ControlConfig { places: Some(Places { topic: 59, ..placed() }), ..config };
+        assert!(late.validate().unwrap_err().to_string().contains("a part at 59"));
     }
 
     #[test]

@@ -58,14 +58,15 @@ impl Attention {
             let bias = cfg.attention_bias.then_some(Init::ZEROS);
             Linear::with_init(&scope.pp(name), i, o, bias, Init::Normal { std })
         };
-        Ok(Self {
-            qkv: linear("qkv", cfg.d_model, (heads + 2 * kv_heads) * d_head, initial_std(cfg.d_model))?,
-            out: linear("out", heads * d_head, cfg.d_model, residual_std(cfg))?,
-            heads,
-            kv_heads,
-            d_head,
-            rotary,
-        })
+        let qkv = linear("qkv", cfg.d_model, (heads + 2 * kv_heads) * d_head, initial_std(cfg.d_model))?;
+        let values = qkv.weight.detach().narrow(0, (heads + kv_heads) * d_head, kv_heads * d_head)?;
+        let out = Linear {
+            weight: scope
+                .pp("out")
+                .param_from("weight", (cfg.d_model, heads * d_head), |_, _, _| copying(&values, cfg))?,
+            bias: cfg.attention_bias.then(|| scope.pp("out").param("bias", cfg.d_model, Init::ZEROS)).transpose()?,
+        };
+        Ok(Self { qkv, out, heads, kv_heads, d_head, rotary })
     }
 
     fn forward(&self, x: &Tensor, layer: usize, shared: &Shared<'_>) -> Result<Tensor> {
@@ -97,6 +98,18 @@ impl Attention {
     fn scale(&self) -> f64 {
         1.0 / (self.d_head as f64).sqrt()
     }
+}
+
+/// Start of the output projection: the transpose of the value projection, as small as [`residual_std`] asks for. A head
+/// then begins by copying what it looks at, in all directions alike, where independent weights begin by scrambling it
+/// (after the observation of Trockman and Kolter, arXiv 2305.09828, that trained products of the two lie near multiples
+/// of the identity).
+fn copying(values: &Tensor, cfg: &DecoderConfig) -> Result<Tensor> {
+    let (heads, kv_heads, d_head) = (cfg.n_heads, cfg.kv_heads(), cfg.d_head());
+    // [kv_heads d_head, d] -> [kv_heads, 1, d_head, d] -> [heads d_head, d] -> [d, heads d_head]
+    let of_heads = values.reshape((kv_heads, 1, d_head, cfg.d_model))?.repeat((1, heads / kv_heads, 1, 1))?;
+    let out = of_heads.reshape((heads * d_head, cfg.d_model))?.t()?.contiguous()?;
+    out * (residual_std(cfg) / initial_std(cfg.d_model))
 }
 
 /// Projections into the residual stream start smaller, so that its variance does not grow with depth.

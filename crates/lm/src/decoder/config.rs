@@ -136,6 +136,10 @@ pub struct DecoderConfig {
     /// Dropout of the embeddings and of what each block adds, in [0, 1).
     #[serde(default)]
     pub dropout: f64,
+    /// Of the query heads, how many of each block see the prompt only ([`Pass::prompt`](super::Pass::prompt)), as the
+    /// decoder of an encoder-decoder model sees its source.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub prompt_heads: usize,
     /// Learnable input vectors beside the vocabulary: ids `vocab .. vocab + soft_rows`, never predicted.
     #[serde(default)]
     pub soft_rows: usize,
@@ -143,6 +147,10 @@ pub struct DecoderConfig {
 
 fn eps() -> f64 {
     1e-5
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 fn yes() -> bool {
@@ -205,6 +213,12 @@ impl DecoderConfig {
         let (d, h, g) = (self.d_model, self.n_heads, self.kv_heads());
         if d % h != 0 {
             return Err(Error::config("n_heads", format!("must divide d_model = {d}, got {h}")));
+        }
+        if self.prompt_heads > h {
+            return Err(Error::config(
+                "prompt_heads",
+                format!("expected at most n_heads = {h}, got {}", self.prompt_heads),
+            ));
         }
         if h % g != 0 {
             return Err(Error::config("n_kv_heads", format!("must divide n_heads = {h}, got {g}")));

@@ -112,7 +112,8 @@ impl Decoder {
             cache.reserve(t)?;
         }
         let dropout = Dropout { p: dropout.unwrap_or(self.cfg.dropout) };
-        let mask = mask(pass.keys, pass.segments, cache.as_deref(), t)?;
+        let mut mask = mask(pass.keys, pass.segments, cache.as_deref(), t)?;
+        mask.pairs = self.prompt_pairs(pass.prompt, cache.as_deref(), (b, t))?;
         let shared = Shared { mask, cache: cache.as_deref(), dropout };
         let mut x = dropout.forward(&self.embed(ids, pass.positions, shared.cache)?, mode.named("embed"))?;
         for (i, block) in self.blocks.iter().enumerate() {
@@ -122,6 +123,28 @@ impl Decoder {
             cache.advance(t);
         }
         self.norm.forward(&x)
+    }
+
+    /// Which keys each head may see, u8 [b, h, 1, s], where some see the prompt only.
+    fn prompt_pairs(
+        &self,
+        prompt: Option<&Tensor>,
+        cache: Option<&KvCache>,
+        (b, t): (usize, usize),
+    ) -> Result<Option<Tensor>> {
+        let (h, n) = (self.cfg.n_heads, self.cfg.prompt_heads);
+        if n == 0 {
+            return Ok(None);
+        }
+        let prompt = match (cache, prompt) {
+            (Some(cache), _) => cache.prompt(t, self.device())?.broadcast_as((b, cache.n_keys(t)))?,
+            (None, Some(prompt)) => prompt.clone(),
+            (None, None) => bail!("decoder: {n} heads see the prompt only, so the pass must say where it is"),
+        };
+        let s = prompt.dim(1)?;
+        let of_prompt = prompt.reshape((b, 1, 1, s))?.broadcast_as((b, n, 1, s))?;
+        let all = of_prompt.ones_like()?.narrow(1, 0, 1)?.broadcast_as((b, h - n, 1, s))?;
+        Tensor::cat(&[all, of_prompt], 1)?.contiguous().map(Some)
     }
 
     fn check_length(&self, t: usize, cache: Option<&KvCache>) -> Result<()> {

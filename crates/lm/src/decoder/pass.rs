@@ -17,6 +17,9 @@ pub struct Pass<'a> {
     pub segments: Option<&'a Tensor>,
     /// u32 [b, t]: learned positions other than 0, 1, 2, ... Rotary positions are relative and need none.
     pub positions: Option<&'a Tensor>,
+    /// u8 [b, t]: 1 at the tokens of prompts, for models with
+    /// [`prompt_heads`](super::DecoderConfig::prompt_heads). With a cache, the first pass is the prompt.
+    pub prompt: Option<&'a Tensor>,
     /// Dropout other than the configuration's (a schedule).
     pub dropout: Option<f64>,
     /// Earlier keys and values; those of this pass are added.
@@ -26,7 +29,7 @@ pub struct Pass<'a> {
 impl<'a> Pass<'a> {
     /// A pass in this mode and without anything else.
     pub fn new(mode: Mode) -> Self {
-        Self { mode, keys: None, segments: None, positions: None, dropout: None, cache: None }
+        Self { mode, keys: None, segments: None, positions: None, prompt: None, dropout: None, cache: None }
     }
 
     /// Evaluation.

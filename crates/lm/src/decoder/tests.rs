@@ -196,6 +196,35 @@ fn agree(name: &str, got: &Tensor, want: &Tensor) {
 }
 
 #[test]
+fn prompt_heads_see_the_prompt_only_cached_or_not() {
+    let cfg = DecoderConfig { prompt_heads: tiny().n_heads, n_layers: 1, ..tiny() };
+    let (_, model) = build(&cfg);
+    let x = ids(2, 9, cfg.vocab);
+    let prompt = Tensor::new(&[[1u8, 1, 1, 0, 0, 0, 0, 0, 0]; 2], &Device::Cpu).unwrap();
+    let pass = || Pass { prompt: Some(&prompt), ..Pass::eval() };
+    let want = logits(&model, &x, pass());
+    // The text's fourth token is seen by its own position only, the prompt's first by all.
+    let changed = |at: usize| {
+        let mut all: Vec<Vec<u32>> = x.to_vec2().unwrap();
+        all[0][at] = (all[0][at] + 1) % cfg.vocab as u32;
+        let got = logits(&model, &Tensor::new(all, &Device::Cpu).unwrap(), pass());
+        (0..9)
+            .filter(|&i| difference(&got.narrow(1, i, 1).unwrap(), &want.narrow(1, i, 1).unwrap()) > 1e-5)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(changed(4), [4]);
+    assert_eq!(changed(0), (0..9).collect::<Vec<_>>());
+    let mut cache = KvCache::new(&cfg, 2, 4, DType::F32, &Device::Cpu).unwrap();
+    let part = |from: usize, n: usize, cache: &mut KvCache| {
+        logits(&model, &x.narrow(1, from, n).unwrap(), Pass::eval().with_cache(cache))
+    };
+    let parts = [part(0, 3, &mut cache), part(3, 1, &mut cache), part(4, 5, &mut cache)];
+    agree("prompt heads", &Tensor::cat(&parts, 1).unwrap(), &want);
+    let error = model.hidden(&x, Pass::eval()).unwrap_err().to_string();
+    assert!(error.contains("must say where it is"), "{error}");
+}
+
+#[test]
 fn cached_logits_equal_full_logits() {
     for (name, cfg) in variants() {
         let (_, model) = build(&cfg);

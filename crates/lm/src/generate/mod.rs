@@ -45,7 +45,10 @@ use std::ops::Range;
 pub struct Prompt {
     /// At least one token (or soft prompt).
     pub tokens: Vec<u32>,
-    /// The start without the conditions, for guidance.
+    /// Learned positions of the tokens; [`Options::text_at`] says where the text begins. Unless given, the tokens end
+    /// right before it.
+    pub positions: Option<Vec<u32>>,
+    /// The start without the conditions, for guidance; it ends right before the text.
     pub unconditional: Option<Vec<u32>>,
     /// Names the prompt's draws: they depend on seed, id and sample, not on the other prompts of the call.
     pub id: u64,
@@ -54,12 +57,17 @@ pub struct Prompt {
 impl Prompt {
     /// A prompt with id 0.
     pub fn new(tokens: impl Into<Vec<u32>>) -> Self {
-        Self { tokens: tokens.into(), unconditional: None, id: 0 }
+        Self { tokens: tokens.into(), positions: None, unconditional: None, id: 0 }
     }
 
     /// With this id.
     pub fn with_id(self, id: u64) -> Self {
         Self { id, ..self }
+    }
+
+    /// With these positions.
+    pub fn with_positions(self, positions: Vec<u32>) -> Self {
+        Self { positions: Some(positions), ..self }
     }
 
     /// With this start for the unconditional side of guidance.
@@ -145,6 +153,13 @@ fn check(model: &Decoder, prompts: &[Prompt], options: &Options) -> Result<()> {
         }
     }
     for (i, prompt) in prompts.iter().enumerate() {
+        if let Some(positions) = &prompt.positions {
+            let (have, tokens) = (positions.len(), prompt.tokens.len());
+            if have != tokens || options.text_at.is_none() {
+                let what = format!("expected {tokens} positions and `text_at`, got {have} and {:?}", options.text_at);
+                return Err(Error::Prompt { index: i, what });
+            }
+        }
         let sides = [Some(&prompt.tokens), prompt.unconditional.as_ref()];
         if options.guidance != 0.0 && prompt.unconditional.is_none() {
             return Err(Error::Prompt { index: i, what: "guidance needs an unconditional start".into() });
@@ -160,14 +175,24 @@ fn check(model: &Decoder, prompts: &[Prompt], options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Positions of these columns where texts are to begin at a given one: all rows alike, since prompts are padded on the
-/// left.
-fn positions(options: &Options, rows: usize, longest: usize, columns: Range<usize>) -> Result<Option<Tensor>> {
+/// Tokens of one side of a prompt, and their positions where they are given.
+type Side<'a> = (&'a [u32], Option<&'a [u32]>);
+
+/// Positions of these columns where texts are to begin at a given one. Prompts are padded on the left to `longest`, so
+/// that all rows are alike but for the positions that a prompt brings along.
+fn positions(options: &Options, sides: &[Side<'_>], longest: usize, columns: Range<usize>) -> Result<Option<Tensor>> {
     let Some(text_at) = options.text_at else { return Ok(None) };
     let n = columns.len();
-    let of_column = |column: usize| (text_at + column).saturating_sub(longest) as u32;
-    let all: Vec<u32> = (0..rows).flat_map(|_| columns.clone().map(of_column)).collect();
-    Ok(Some(Tensor::from_vec(all, (rows, n), &Device::Cpu)?))
+    let mut all = Vec::with_capacity(sides.len() * n);
+    for (tokens, given) in sides {
+        let of_column =
+            |column: usize| match given.and_then(|given| given.get((column + tokens.len()).checked_sub(longest)?)) {
+                Some(&position) => position,
+                None => (text_at + column).saturating_sub(longest) as u32,
+            };
+        all.extend(columns.clone().map(of_column));
+    }
+    Ok(Some(Tensor::from_vec(all, (sides.len(), n), &Device::Cpu)?))
 }
 
 /// A batch under way. Rows of the batch: the live rows, then with guidance their unconditional sides.
@@ -187,20 +212,20 @@ impl<'a> Run<'a> {
     /// Reads all prompts in one pass.
     fn start(model: &'a Decoder, prompts: &[Prompt], options: &'a Options) -> Result<Self> {
         let guided = options.guidance != 0.0;
-        let mut starts: Vec<&[u32]> = prompts.iter().map(|p| &p.tokens[..]).collect();
+        let mut starts: Vec<Side<'_>> = prompts.iter().map(|p| (&p.tokens[..], p.positions.as_deref())).collect();
         if guided {
-            starts.extend(prompts.iter().map(|p| p.unconditional.as_deref().unwrap_or_default()));
+            starts.extend(prompts.iter().map(|p| (p.unconditional.as_deref().unwrap_or_default(), None)));
         }
-        let longest = starts.iter().map(|s| s.len()).max().unwrap_or(0);
-        let pads: Vec<usize> = starts.iter().map(|s| longest - s.len()).collect();
-        let padded = |start: &&[u32]| [&vec![0; longest - start.len()], *start].concat();
+        let longest = starts.iter().map(|(tokens, _)| tokens.len()).max().unwrap_or(0);
+        let pads: Vec<usize> = starts.iter().map(|(tokens, _)| longest - tokens.len()).collect();
+        let padded = |(tokens, _): &Side<'_>| [&vec![0; longest - tokens.len()], *tokens].concat();
         let ids: Vec<u32> = starts.iter().flat_map(padded).collect();
         let (cfg, device) = (model.config(), model.device());
         // The last token is never fed back.
         let capacity = (longest + options.max_tokens - 1).min(cfg.context());
         let mut cache = KvCache::with_padding(cfg, &pads, capacity, model.dtype(), device)?;
         let ids = Tensor::from_vec(ids, (starts.len(), longest), device)?;
-        let positions = positions(options, starts.len(), longest, 0..longest)?;
+        let positions = positions(options, &starts, longest, 0..longest)?;
         let pass = Pass { positions: positions.as_ref(), ..Pass::eval() };
         let hidden = model.hidden(&ids, pass.with_cache(&mut cache))?;
         let logits = model.logits(&hidden.narrow(1, longest - 1, 1)?.squeeze(1)?.contiguous()?)?;
@@ -298,7 +323,7 @@ impl<'a> Run<'a> {
         let n = ids.len();
         let ids = Tensor::from_vec(ids, (n, 1), self.model.device())?;
         let at = self.cache.len();
-        let positions = positions(self.options, n, self.longest, at..at + 1)?;
+        let positions = positions(self.options, &vec![(&[][..], None); n], self.longest, at..at + 1)?;
         let pass = Pass { positions: positions.as_ref(), ..Pass::eval() };
         let hidden = self.model.hidden(&ids, pass.with_cache(&mut self.cache))?;
         self.logits = self.model.logits(&hidden.squeeze(1)?)?;

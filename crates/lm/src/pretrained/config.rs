@@ -148,6 +148,7 @@ fn gpt2(path: &Path, c: &Gpt2) -> Result<DecoderConfig> {
         mlp_bias: true,
         head_bias: false,
         dropout: 0.0,
+        prompt_heads: 0,
         soft_rows: 0,
     })
 }
@@ -184,6 +185,7 @@ fn llama(path: &Path, c: &Llama) -> Result<DecoderConfig> {
         mlp_bias: c.mlp_bias,
         head_bias: false,
         dropout: 0.0,
+        prompt_heads: 0,
         soft_rows: 0,
     })
 }

@@ -48,6 +48,7 @@ fn shape(file: &Gguf, architecture: &str, positions: Positions) -> Result<Decode
         mlp_bias: true,
         head_bias: false,
         dropout: 0.0,
+        prompt_heads: 0,
         soft_rows: 0,
     })
 }
