@@ -39,6 +39,7 @@ fn config(shape: Shape) -> DecoderConfig {
         mlp_bias: true,
         head_bias: false,
         dropout: 0.0,
+        prompt_heads: 0,
         soft_rows: 0,
     }
 }

@@ -307,7 +307,7 @@ impl Scope {
         if content.buffers.contains_key(&name) {
             candle_core::bail!("{name} is a buffer, asked for as a parameter");
         }
-        let var = self.get_or_insert(&mut content.params, ("parameter", name), shape, init)?;
+        let var = self.get_or_insert(&mut content.params, ("parameter", name), shape, start)?;
         Ok(if frozen { var.as_detached_tensor() } else { var.as_tensor().clone() })
     }
 
@@ -322,7 +322,7 @@ impl Scope {
         if content.params.contains_key(&name) {
             candle_core::bail!("{name} is a parameter, asked for as a buffer");
         }
-        let var = self.get_or_insert(&mut content.buffers, ("buffer", name), shape, init)?;
+        let var = self.get_or_insert(&mut content.buffers, ("buffer", name), shape, |k, s, d| init.tensor(k, s, d))?;
         Ok(Buffer { var, frozen })
     }
 
@@ -331,7 +331,7 @@ impl Scope {
         among: &mut BTreeMap<String, Var>,
         (what, name): (&str, String),
         shape: Shape,
-        init: Init,
+        start: impl FnOnce(Key, &Shape, &Device) -> candle_core::Result<Tensor>,
     ) -> candle_core::Result<Var> {
         match among.get(&name) {
             Some(var) if var.shape() == &shape => Ok(var.clone()),

@@ -129,6 +129,7 @@ fn config(shape: &Transformer) -> Result<DecoderConfig> {
         mlp_bias: shape.biases,
         head_bias: false,
         dropout: 0.0,
+        prompt_heads: 0,
         soft_rows: 0,
     })
 }

@@ -26,8 +26,21 @@ pub struct PoetConfig {
     pub fit: FitConfig,
     /// How text is drawn.
     pub sample: Options,
+    /// How keywords are led to, beside the prompt; not at all without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lead: Option<Lead>,
     /// The evaluation.
     pub eval: EvalConfig,
+}
+
+/// Strength of [`Words`](chandlery::lm::generate::Words).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lead {
+    /// Added to the logits of a keyword's next character at the start of a text.
+    pub start: f32,
+    /// What every further character adds to that.
+    pub growth: f32,
 }
 
 /// Which poems.
@@ -106,6 +119,11 @@ impl PoetConfig {
                 "settings: control.places.text {text_at} and sample.max_tokens {longest} leave model.context {context}"
             )
             .into());
+        }
+        if let Some(lead) = self.lead
+            && !(lead.start.is_finite() && lead.growth.is_finite())
+        {
+            return Err("settings: lead: expected finite numbers".into());
         }
         self.control.validate().map_err(|e| format!("settings: control: {e}"))?;
         self.fit.validate()?;

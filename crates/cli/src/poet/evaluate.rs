@@ -3,7 +3,7 @@
 
 use super::data::Corpus;
 use super::requests::{Kind, Verifier};
-use super::writer::Writer;
+use super::writer::{How, Writer};
 use crate::Result;
 use chandlery::lm::control::Attributes;
 use chandlery::lm::poetry;
@@ -47,6 +47,9 @@ pub struct Control {
     pub asked: Share,
     /// Asked, with guidance.
     pub guided: Share,
+    /// Asked, with guidance, and led to the keywords; only where there are some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub led: Option<Share>,
     /// The same requests held against texts that were written without asking.
     pub base: Share,
     /// Real held-out poems against their own attributes.
@@ -104,7 +107,8 @@ pub fn evaluate(
     let verifier = Verifier::new(corpus);
     let (n, guidance) = (writer.config.eval.requests, writer.config.eval.guidance);
     say(&format!("writing {n} texts without asking"));
-    let base = writer.write(&vec![Attributes::default(); n], 0.0, 1)?;
+    let plainly = How { guidance: 0.0, lead: false };
+    let base = writer.write(&vec![Attributes::default(); n], plainly, 1)?;
     let mut control = BTreeMap::new();
     let mut samples = Vec::new();
     let mut length = Length { mae: f64::NAN, correlation: f64::NAN, pairs: Vec::new() };
@@ -115,8 +119,10 @@ pub fn evaluate(
             continue;
         }
         say(&format!("{}: {} requests, plain and with guidance {guidance}", kind.name(), requests.len()));
-        let plain = writer.write(&requests, 0.0, 2)?;
-        let guided = writer.write(&requests, guidance, 3)?;
+        let plain = writer.write(&requests, plainly, 2)?;
+        let guided = writer.write(&requests, How { guidance, lead: false }, 3)?;
+        let leads = writer.config.lead.is_some() && requests.iter().any(|asked| !asked.keywords.is_empty());
+        let led = leads.then(|| writer.write(&requests, How { guidance, lead: true }, 3)).transpose()?;
         let share = |texts: &[String]| {
             Share::of(requests.iter().zip(texts).map(|(asked, text)| verifier.holds(kind, asked, text)))
         };
@@ -128,6 +134,7 @@ pub fn evaluate(
             form_shift: form_shift(&plain, &base),
             asked,
             guided: with_guidance,
+            led: led.as_deref().map(share),
             base: base_share,
             ceiling,
         };
@@ -135,7 +142,7 @@ pub fn evaluate(
         if kind == Kind::Length {
             length = lengths(&requests, &guided);
         }
-        let few = requests.iter().zip(&guided).take(6).map(|(asked, text)| Sample {
+        let few = requests.iter().zip(led.as_ref().unwrap_or(&guided)).take(6).map(|(asked, text)| Sample {
             kind: kind.name().to_string(),
             asked: asked.clone(),
             text: text.clone(),

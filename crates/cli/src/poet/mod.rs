@@ -23,7 +23,7 @@ use chandlery::train::{Interrupt, Meters, Outcome, Progress, Run, Source, Task, 
 use data::{AUTHOR, Corpus, DYNASTY, FORM, LINES, TUNE};
 use std::path::{Path, PathBuf};
 use task::{Poems, Poet};
-use writer::Writer;
+use writer::{How, Writer};
 
 /// Poems of the validation part that are looked at during training.
 const WATCHED: usize = 256;
@@ -89,10 +89,11 @@ fn report(run: &Path, config: &PoetConfig, corpus: &Corpus, model: &Decoder, n_p
     let command = format!("cargo xtask eval {}", run.display());
     let page = page::page(run, config, &evaluation, n_params, &command);
     write_atomic(&run.join("report.html"), |w| w.write_all(page.as_bytes()))?;
-    say(format!("\n{:<12} {:>8} {:>8} {:>8} {:>8}", "attribute", "base", "asked", "guided", "real"));
+    say(format!("\n{:<12} {:>8} {:>8} {:>8} {:>8} {:>8}", "attribute", "base", "asked", "guided", "led", "real"));
     for (name, c) in &evaluation.control {
         let p = |v: f64| format!("{:.1} %", 100.0 * v);
-        let values = [c.base, c.asked, c.guided, c.ceiling].map(|s| format!("{:>8}", p(s.value))).join(" ");
+        let shares = [Some(c.base), Some(c.asked), Some(c.guided), c.led, Some(c.ceiling)];
+        let values = shares.map(|s| format!("{:>8}", s.map_or_else(String::new, |s| p(s.value)))).join(" ");
         say(format!("{name:<12} {values}"));
     }
     let (nll, prompted) = (evaluation.test_nll, evaluation.test_nll_prompted);
@@ -109,7 +110,7 @@ fn show(run: &Path, config: &PoetConfig, corpus: &Corpus, model: &Decoder) -> Re
     };
     let requests = [asked("五绝", "唐", "明月"), asked("七绝", "宋", "春风"), asked("七律", "唐", "故人")];
     let writer = Writer { model, tokenizer: &corpus.tokenizer, config };
-    let texts = writer.write(&requests, config.eval.guidance, 11)?;
+    let texts = writer.write(&requests, How { guidance: config.eval.guidance, lead: true }, 11)?;
     requests.iter().zip(&texts).for_each(|(asked, text)| print_poem(asked, text));
     say(format!("\nmore: cargo xtask generate {} --form 七绝 --keyword 明月", run.display()));
     Ok(())
@@ -180,7 +181,7 @@ pub fn generate(args: &Generate) -> Result<()> {
     let asked = asked(args)?;
     let writer = Writer { model: &model, tokenizer: &tokenizer, config: &config };
     let guidance = if asked.is_empty() { 0.0 } else { args.guidance.unwrap_or(config.eval.guidance) };
-    let texts = writer.write(&vec![asked.clone(); args.n], guidance, args.seed)?;
+    let texts = writer.write(&vec![asked.clone(); args.n], How { guidance, lead: true }, args.seed)?;
     texts.iter().for_each(|text| print_poem(&asked, text));
     Ok(())
 }

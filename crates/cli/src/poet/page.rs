@@ -32,14 +32,25 @@ fn training(run: &Path) -> Section {
 
 fn control(e: &Evaluation) -> Section {
     let guided = format!("guidance {}", number::short(e.guidance));
-    let columns = ["attribute", "without asking", "asked", &guided, "real poems", "lift", "lift, guided", "form shift"];
+    let columns = [
+        "attribute",
+        "without asking",
+        "asked",
+        &guided,
+        "led, too",
+        "real poems",
+        "lift",
+        "lift, guided",
+        "form shift",
+    ];
     let mut table = Table::new(columns.map(str::to_string));
     let mut rows = Vec::new();
     for (name, c) in &e.control {
         let label = name.replace('_', " ");
         let share = |s: super::evaluate::Share| Cell::percent_within(s.value, s.low, s.high);
         let numbers = [c.lift, c.lift_guided, c.form_shift].map(|v| Cell::number(v, 2));
-        let cells = [Cell::text(&label), share(c.base), share(c.asked), share(c.guided), share(c.ceiling)];
+        let led = c.led.map_or_else(|| Cell::text(""), share);
+        let cells = [Cell::text(&label), share(c.base), share(c.asked), share(c.guided), led, share(c.ceiling)];
         table = table.row(cells.into_iter().chain(numbers));
         let row = Row::new(label).mark(c.asked.value, c.asked.low, c.asked.high);
         rows.push(row.mark(c.guided.value, c.guided.low, c.guided.high).base(c.base.value).ceiling(c.ceiling.value));
@@ -49,7 +60,8 @@ fn control(e: &Evaluation) -> Section {
         chart::intervals("Share of requests fulfilled", Axis::new("share").percent().from(0.0).to(1.0), variants, rows);
     let note = "Intervals: Wilson, 95 %. Lift: (share - without asking) / (real poems - without asking). Form shift: total \
         variation distance between the forms of the asked texts and of those written without asking. Dynasty and author \
-        are judged by naive Bayes over characters, fitted on real poems; everything else by rule.";
+        are judged by naive Bayes over characters, fitted on real poems; everything else by rule. Led, too: besides guidance, \
+        the characters of missing keywords are made likelier while a text is written, the more the longer it gets.";
     let text = format!("{} requests per attribute, drawn uniformly from its values.", e.requests);
     Section::new("Control").text(text).chart(chart).table(table.note(note))
 }
@@ -97,7 +109,8 @@ fn samples(e: &Evaluation) -> Section {
         let of_kind = e.samples.iter().filter(|s| s.kind == kind);
         of_kind.map(|Sample { asked, text, met, .. }| card(asked, text, Some(*met))).collect()
     };
-    let mut section = Section::new("Poems").text("The first requests of each kind, not chosen by hand, with guidance.");
+    let mut section = Section::new("Poems")
+        .text("The first requests of each kind, not chosen by hand, with guidance and led to their keywords.");
     for kind in ["form", "keyword", "joint", "tune"] {
         section = section.poems(cards(kind));
     }
@@ -109,7 +122,8 @@ pub fn page(run: &Path, config: &PoetConfig, e: &Evaluation, n_params: usize, co
     let figure = |label: &str, name: &str| {
         let Some(c) = e.control.get(name) else { return Figure::new(label, number::ABSENT) };
         let p = number::percent;
-        let note = format!("{}–{}; without asking {}", p(c.guided.low), p(c.guided.high), p(c.base.value));
+        let led = c.led.map_or_else(String::new, |led| format!("; led to it, too: {}", p(led.value)));
+        let note = format!("{}–{}; without asking {}{led}", p(c.guided.low), p(c.guided.high), p(c.base.value));
         Figure::new(label, p(c.guided.value)).note(note)
     };
     let settings = toml::to_string_pretty(config).unwrap_or_default();

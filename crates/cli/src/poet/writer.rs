@@ -1,14 +1,23 @@
 //! Poems from a trained model.
 
-use super::config::PoetConfig;
+use super::config::{Lead, PoetConfig};
 use crate::Result;
 use candle_core::{DType, Device};
 use chandlery::lm::control::{Attributes, encode_request};
 use chandlery::lm::decoder::Decoder;
-use chandlery::lm::generate::{Options, Prompt, generate};
+use chandlery::lm::generate::{Options, Prompt, Words, generate};
 use chandlery::lm::tokenizer::Tokenizer;
 use chandlery::nn::{ParamStore, Strictness};
 use std::path::{Path, PathBuf};
+
+/// How requests are enforced.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// Guidance, 0 for none.
+    pub guidance: f64,
+    /// Whether keywords are led to, where the settings say how.
+    pub lead: bool,
+}
 
 /// Model and tokenizer, ready to write.
 pub struct Writer<'a> {
@@ -18,8 +27,9 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// One text for each request, `guidance` 0 for none; request `i` draws from `seed` and `i` alone.
-    pub fn write(&self, requests: &[Attributes], guidance: f64, seed: u64) -> Result<Vec<String>> {
+    /// One text for each request; request `i` draws from `seed` and `i` alone.
+    pub fn write(&self, requests: &[Attributes], how: How, seed: u64) -> Result<Vec<String>> {
+        let guidance = how.guidance;
         let control = &self.config.control;
         let unconditional = encode_request(self.tokenizer, &Attributes::default(), control)?.ids;
         let text_at = control.places.as_ref().map(|places| places.text);
@@ -33,11 +43,24 @@ impl Writer<'_> {
         let stop_tokens = vec![self.tokenizer.eos()?];
         let options = Options { guidance, seed, stop_tokens, text_at, samples: 1, ..self.config.sample.clone() };
         let mut texts = Vec::with_capacity(prompts.len());
-        for chunk in prompts.chunks(self.config.eval.batch) {
-            let done = generate(self.model, chunk, &options, &mut ())?;
+        let batch = self.config.eval.batch;
+        for (chunk, asked) in prompts.chunks(batch).zip(requests.chunks(batch)) {
+            let done = match self.config.lead.filter(|_| how.lead) {
+                Some(lead) => generate(self.model, chunk, &options, &mut self.words(asked, lead)?)?,
+                None => generate(self.model, chunk, &options, &mut ())?,
+            };
             texts.extend(done.iter().flatten().map(|c| self.tokenizer.decode(c.text_tokens())));
         }
         Ok(texts)
+    }
+
+    /// The keywords of these requests as tokens.
+    fn words(&self, requests: &[Attributes], lead: Lead) -> Result<Words> {
+        let tokens = |attrs: &Attributes| -> Result<Vec<Vec<u32>>> {
+            Ok(attrs.keywords.iter().map(|word| self.tokenizer.encode(word)).collect::<Result<_, _>>()?)
+        };
+        let of_prompts = requests.iter().map(tokens).collect::<Result<_>>()?;
+        Ok(Words::new(of_prompts, lead.start, lead.growth))
     }
 }
 

@@ -52,6 +52,11 @@ pub trait Hooks {
         Allowed::All
     }
 
+    /// Called before [`allowed`](Self::allowed) with the logits after guidance, one a token, to change as one likes.
+    fn shape(&mut self, text: Growing<'_>, logits: &mut [f32]) {
+        let _ = (text, logits);
+    }
+
     /// Called after a token was chosen, which is the last of `text.tokens`; `log_prob` is the model's own.
     fn chosen(&mut self, text: Growing<'_>, log_prob: f32) -> Flow {
         let _ = (text, log_prob);

@@ -27,10 +27,12 @@ mod rows;
 mod score;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use hooks::{Allowed, Flow, Growing, Hooks, StopStrings};
 pub use options::Options;
 pub use score::log_probs;
+pub use words::Words;
 
 use crate::cache::KvCache;
 use crate::decoder::{Decoder, Pass};
@@ -279,6 +281,7 @@ impl<'a> Run<'a> {
         }
         for (row, logits) in self.rows.iter().zip(shaped.chunks_exact_mut(vocab)) {
             if row.finish.is_none() {
+                hooks.shape(row.growing(), logits);
                 row.history.shape(logits, self.options, hooks.allowed(row.growing()));
             }
         }

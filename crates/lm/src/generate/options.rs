@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Settings of [`generate`](super::generate); the default samples from the model's own distribution.
 ///
-/// The order is fixed: guidance, penalties, [`Hooks::allowed`](super::Hooks::allowed), repeated n-grams, temperature,
+/// The order is fixed: guidance, [`Hooks::shape`](super::Hooks::shape), penalties, [`Hooks::allowed`](super::Hooks::allowed), repeated n-grams, temperature,
 /// `top_k`, `top_p`, `min_p`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
