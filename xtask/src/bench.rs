@@ -83,8 +83,8 @@ mod tests {
 
     #[test]
     fn unknown_kind_is_answered_with_those_that_exist() {
-        assert!(check_kind(Some(&"step".into())).unwrap_err().contains("steps, ops, images"));
-        assert!(check_kind(None).unwrap_err().contains("steps or ops or images"));
+        assert!(check_kind(Some(&"step".into())).unwrap_err().contains("steps, ops, images, planner"));
+        assert!(check_kind(None).unwrap_err().contains("steps, ops, images, planner"));
         assert!(check_kind(Some(&"ops".into())).is_ok());
     }
 

@@ -40,8 +40,7 @@ const PROJECT: &[Entry] = &[
 /// The commands that xtask answers itself.
 const OWN: &[&str] = &["bench", "ci", "fetch", "help", "simulate", "test", "tidy"];
 /// Commands of the binary that a typing slip must not be mistaken for.
-const RECIPE_WORDS: &[&str] =
-    &["train", "eval", "generate", "predict", "cam", "experiment", "plan", "cluster"];
+const RECIPE_WORDS: &[&str] = &["train", "eval", "generate", "predict", "cam", "experiment", "plan", "cluster"];
 
 /// The help page, in bold and colour on a terminal.
 pub fn text() -> String {

@@ -86,13 +86,14 @@ mod tests {
 
     #[test]
     fn singular_values_come_near_one() {
+        // The quintic does not converge: large singular values end anywhere between about 0.68 and 1.13.
         for (r, c) in [(8, 8), (5, 20), (20, 5), (1, 7)] {
             let x = orthogonal(&random(r, c)).unwrap();
             let x = if r > c { x.t().unwrap().contiguous().unwrap() } else { x };
             let gram: Vec<Vec<f64>> = x.matmul(&x.t().unwrap()).unwrap().to_vec2().unwrap();
             // The mean square singular value of a matrix is the trace of its Gram matrix over its rows.
             let mean = (0..gram.len()).map(|i| gram[i][i]).sum::<f64>() / gram.len() as f64;
-            assert!((0.5..1.4).contains(&mean), "{r} x {c}: {mean}");
+            assert!((0.4..1.4).contains(&mean), "{r} x {c}: {mean}");
         }
     }
 

@@ -228,13 +228,13 @@ mod tests {
         let config = ControlConfig { places: Some(placed()), max_soft: 2, request_soft: Some(2), ..always() };
         let all = encode_request(&TOKENIZER, &attrs(), &config).unwrap();
         let words = text("About 10 words").len() as u32;
-        let parts = [1..3, 4..7, 22..24 + words, 40..47, 59..60];
+        let parts = [1..3, 4..7, 22..24 + words, 40..48, 59..60];
         assert_eq!(all.positions, parts.into_iter().flatten().collect::<Vec<u32>>());
         assert_eq!((all.ids.len(), all.ids.last()), (all.positions.len(), Some(&special(BOS))));
         let form = Attributes::default().with("体裁", "五绝");
         let got = sample(&form, "白日", 0, &config).unwrap();
-        assert_eq!(got.positions, [40, 41, 42, 43, 44, 45, 46, 59, 60, 61]);
-        assert_eq!(got.targets[7..], [text("白日"), vec![special(EOS)]].concat());
+        assert_eq!(got.positions, [40, 41, 42, 43, 44, 45, 46, 47, 59, 60, 61]);
+        assert_eq!(got.targets[8..], [text("白日"), vec![special(EOS)]].concat());
         let bare = encode_request(&TOKENIZER, &Attributes::default(), &config).unwrap();
         assert_eq!((bare.ids, bare.positions), (vec![special(BOS)], vec![59]));
     }
