@@ -38,9 +38,9 @@ pub struct PoetConfig {
 #[serde(deny_unknown_fields)]
 pub struct Lead {
     /// Added to the logits of a keyword's next character at the start of a text.
-    pub start: f32,
+    pub start: f64,
     /// What every further character adds to that.
-    pub growth: f32,
+    pub growth: f64,
 }
 
 /// Which poems.
