@@ -226,7 +226,8 @@ fn strided_input_gives_what_contiguous_input_gives() {
     let x = x.to_dtype(DType::F32).unwrap().transpose(2, 3).unwrap();
     let w = Tensor::from_vec(values(&[16, 16, 3, 3], Key::new(4)), (16, 16, 3, 3), &Device::Cpu).unwrap();
     let w = w.to_dtype(DType::F32).unwrap().transpose(0, 1).unwrap();
-    let ops: [&dyn Fn(&Tensor, &Tensor) -> Result<Tensor>; 4] = [
+    type Op<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Result<Tensor>;
+    let ops: [Op<'_>; 4] = [
         &|x, w| ck::conv2d(x, w, None, &Conv2d::new(1, 1)),
         &|x, _| ck::max_pool2d(x, &Pool2d::new(3, 2, 1)),
         &|x, _| ck::resize_bilinear(x, [5, 11], false),

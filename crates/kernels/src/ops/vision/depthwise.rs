@@ -2,6 +2,7 @@
 //!
 //! A plane is copied once with its border and split by column modulo the stride; then the pixels under one weight lie
 //! side by side for neighbouring results, and no result needs a test for the border.
+#![allow(clippy::needless_range_loop, reason = "one index walks several register tiles, and the loops unroll")]
 
 use super::conv::{Conv2d, Finish, Sizes};
 use crate::matmul::buffer;

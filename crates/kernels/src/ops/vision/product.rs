@@ -2,6 +2,7 @@
 //!
 //! [`product`] takes its left operand as panels of eight rows and its right one as it lies; [`dots`] takes the inner
 //! products of rows. Both keep a tile of the result in registers and sum over the inner dimension in order.
+#![allow(clippy::needless_range_loop, reason = "one index walks several register tiles, and the loops unroll")]
 
 use crate::matmul::buffer;
 use crate::simd::{Lanes, simd_fn};

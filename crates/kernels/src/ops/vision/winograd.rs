@@ -3,6 +3,7 @@
 //! A tile of 2x2 results takes 16 products instead of 36. With `V = B^T x B` of each 4x4 input tile and `U = G w G^T` of
 //! each kernel, the result is `A^T (U V) A`, where the 16 products over channels are matrix products. The gradient of
 //! the input is the same operation with kernels turned around; that of the weights is `G^T (A dy A^T)(V)^T G`.
+#![allow(clippy::needless_range_loop, reason = "one index walks several register tiles, and the loops unroll")]
 
 use super::product::{PANEL, dots, product};
 use crate::matmul::buffer;

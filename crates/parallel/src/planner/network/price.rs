@@ -184,8 +184,8 @@ impl Pricer<'_> {
         (data, moved / (self.platform.memory_rate * self.platform.constants.memory))
     }
 
-    /// The cut into `plan.pipeline` stages that minimises what a 1F1B pipeline takes at least, max over stages of (work before
-    /// + micro-batches x own work), among those that fit; without regard to memory where none fits. Exact, by dynamic
+    /// The cut into `plan.pipeline` stages that minimises what a 1F1B pipeline takes at least, max over stages of (work before plus
+    /// micro-batches x own work), among those that fit; without regard to memory where none fits. Exact, by dynamic
     /// programming over (stage, units placed).
     fn cut(&self, plan: &NetworkPlan, units: &[Unit], fitting: bool) -> Option<Vec<usize>> {
         let (n, p, m) = (units.len(), plan.pipeline as usize, f64::from(plan.micro_batches()));

@@ -118,13 +118,16 @@ impl PercentMap {
     }
 }
 
+/// Maps, row-major, and their common height and width.
+pub type Maps = (Vec<Vec<f32>>, (usize, usize));
+
 /// The map of one class per image: `sum_k W[c_n, k] A[n, k, i, j]` (Zhou et al. 2016, arXiv 1512.04150), without bias.
 ///
 /// Head weight W is [c, k], feature maps A are [n, k, h, w]; gives n maps of h w values with (h, w).
 ///
 /// # Errors
 /// If the shapes do not fit or a label is no class.
-pub fn class_maps(weight: &Tensor, features: &Tensor, labels: &[u32]) -> Result<(Vec<Vec<f32>>, (usize, usize))> {
+pub fn class_maps(weight: &Tensor, features: &Tensor, labels: &[u32]) -> Result<Maps> {
     let (n, _, h, w) = features.dims4()?;
     let rows = weight.detach().index_select(&Tensor::new(labels, weight.device())?, 0)?; // [n, k]
     let flat = features.detach().flatten_from(2)?.contiguous()?; // [n, k, h w]
