@@ -1,6 +1,9 @@
 //! Muon.
 
+use super::slice::with_slices;
 use super::{Rule, Slot, Step};
+use crate::matmul::{Into, Mat, Run, matmul, uncleared};
+use crate::simd::simd_fn;
 use candle_core::{DType, Result, Tensor, bail};
 
 /// Muon (Jordan et al. 2024) in PyTorch's form: the momentum of a matrix is replaced by the nearest matrix whose rows or
@@ -8,8 +11,8 @@ use candle_core::{DType, Result, Tensor, bail};
 ///
 /// For hidden matrices; embeddings, heads, norms and biases belong to another rule. Filters of rank three and more count
 /// as matrices of as many rows as their first dimension has. Updates are scaled by `0.2 sqrt(max(rows, columns))`, so
-/// that learning rates and decays are those of AdamW (Liu et al., arXiv 2502.16982). The step is composed of candle
-/// operations on every device: it consists of matrix products.
+/// that learning rates and decays are those of AdamW (Liu et al., arXiv 2502.16982). Nearly all of a step is matrix
+/// products: `10 (2 r^2 c + r^3)` multiplications for a matrix of `r <= c`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Muon {
     /// Decay of the momentum.
@@ -46,6 +49,64 @@ fn orthogonal(m: &Tensor) -> Result<Tensor> {
     if r > c { x.t()?.contiguous() } else { Ok(x) }
 }
 
+simd_fn! {
+    fn scale<V>(dst: &mut [f32], src: &[f32], by: f32) {
+        dst.iter_mut().zip(src).for_each(|(d, s)| *d = s * by);
+    }
+}
+
+/// [`orthogonal`] of a row-major matrix, in two buffers.
+fn orthogonal_f32(m: &[f32], r: usize, c: usize) -> Vec<f32> {
+    let norm = m.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+    let by = (1.0 / norm.max(1e-7)) as f32;
+    // Rows or columns, whichever are fewer, span the Gram matrix: x xT or xT x.
+    let (n, wide) = (r.min(c), r <= c);
+    let [a, b, c5] = QUINTIC.map(|v| v as f32);
+    // SAFETY: each is written as a whole before it is read: by `scale` or by a product that sets.
+    let [mut x, mut next, mut gram, mut even] =
+        unsafe { [uncleared(r * c), uncleared(r * c), uncleared(n * n), uncleared(n * n)] };
+    scale(&mut x, m, by);
+    for _ in 0..ITERATIONS {
+        let view = Mat::new(&x, r, c);
+        let [left, right] = if wide { [view, view.t()] } else { [view.t(), view] };
+        matmul(&mut gram, n, left, right, 1.0, Into::Set, Run::Parallel);
+        scale(&mut even, &gram, b);
+        let square = Mat::new(&gram, n, n);
+        matmul(&mut even, n, square, square, c5, Into::Add, Run::Parallel);
+        scale(&mut next, &x, a);
+        let even = Mat::new(&even, n, n);
+        let [left, right] = if wide { [even, view] } else { [view, even] };
+        matmul(&mut next, c, left, right, 1.0, Into::Add, Run::Parallel);
+        std::mem::swap(&mut x, &mut next);
+    }
+    x
+}
+
+#[derive(Clone, Copy)]
+struct MuonConstants {
+    scale: f32,
+    momentum: f32,
+    nesterov: bool,
+    kept: f32,
+    size: f32,
+}
+
+simd_fn! {
+    /// Moves the momentum, and says along which direction to step.
+    fn gather<V>(k: MuonConstants, buf: &mut [f32], direction: &mut [f32], g: &[f32]) {
+        for ((b, d), g) in buf.iter_mut().zip(direction).zip(g) {
+            let g = (1.0 - k.momentum) * (k.scale * g);
+            *b = k.momentum * *b + g;
+            *d = if k.nesterov { k.momentum * *b + g } else { *b };
+        }
+    }
+}
+simd_fn! {
+    fn descend<V>(k: MuonConstants, p: &mut [f32], update: &[f32]) {
+        p.iter_mut().zip(update).for_each(|(p, u)| *p = k.kept * *p - k.size * u);
+    }
+}
+
 impl Rule for Muon {
     fn state(&self, dims: &[usize]) -> Vec<(&'static str, Vec<usize>)> {
         vec![("momentum", dims.to_vec())]
@@ -59,14 +120,34 @@ impl Rule for Muon {
         if rest.is_empty() || slot.grad.elem_count() == 0 {
             bail!("muon: expected a matrix, got a parameter of shape {:?}", slot.grad.dims())
         }
+        let size = step.lr * 0.2 * (*rows.max(&columns) as f64).sqrt();
+        let kept = 1.0 - step.lr * self.weight_decay;
+        let k = MuonConstants {
+            scale: step.grad_scale as f32,
+            momentum: self.momentum as f32,
+            nesterov: self.nesterov,
+            kept: kept as f32,
+            size: size as f32,
+        };
+        let open = [slot.param.as_tensor(), buf.as_tensor()];
+        let done = with_slices(&open, slot.grad, &mut |values, g| {
+            if let [p, buf] = values {
+                // SAFETY: `gather` writes every value.
+                let mut direction = unsafe { uncleared(g.len()) };
+                gather(k, buf, &mut direction, g);
+                descend(k, p, &orthogonal_f32(&direction, *rows, columns));
+            }
+        })?;
+        if done.is_some() {
+            return Ok(());
+        }
         let g = (slot.grad * step.grad_scale)?;
         let mix = |old: &Tensor| (old * self.momentum)? + (&g * (1.0 - self.momentum))?;
         let new = mix(buf.as_detached_tensor().as_ref())?;
         buf.set(&new)?;
         let direction = if self.nesterov { mix(&new)? } else { new };
         let update = orthogonal(&direction.reshape((*rows, columns))?)?.reshape(slot.grad.shape())?;
-        let size = step.lr * 0.2 * (*rows.max(&columns) as f64).sqrt();
-        let kept = (slot.param.as_detached_tensor() * (1.0 - step.lr * self.weight_decay))?;
+        let kept = (slot.param.as_detached_tensor() * kept)?;
         slot.param.set(&(kept - (update * size)?)?)
     }
 }
@@ -109,6 +190,31 @@ mod tests {
         assert!((0.1 * 0.15..0.1 * 0.25).contains(&rms), "{rms}");
         let along = (moved * grad).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
         assert!(along < 0.0);
+    }
+
+    #[test]
+    fn f32_steps_as_the_composed_f64() {
+        for (dims, nesterov) in
+            [(vec![8, 8], true), (vec![5, 20], true), (vec![20, 5], false), (vec![4, 3, 2, 2], true)]
+        {
+            let rule = Muon { nesterov, weight_decay: 0.1, ..Muon::default() };
+            let n: usize = dims.iter().product();
+            let steps = |dtype| {
+                let make = |i: usize| random(n, 3).narrow(1, i, 1).unwrap().reshape(dims.as_slice()).unwrap();
+                let param = Var::from_tensor(&make(0).to_dtype(dtype).unwrap()).unwrap();
+                let buf = Var::zeros(dims.as_slice(), dtype, &Device::Cpu).unwrap();
+                for t in 1..=2 {
+                    let grad = make(t).to_dtype(dtype).unwrap().contiguous().unwrap();
+                    let slot = Slot { param: &param, grad: &grad, state: std::slice::from_ref(&buf) };
+                    rule.update(Step { t: t as u64, lr: 0.1, grad_scale: 0.5 }, slot).unwrap();
+                }
+                let both = [param.as_detached_tensor(), buf.as_detached_tensor()];
+                both.map(|x| x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap())
+            };
+            for (fast, exact) in steps(DType::F32).into_iter().flatten().zip(steps(DType::F64).into_iter().flatten()) {
+                assert!((fast - exact).abs() < 2e-5, "{dims:?}: {fast} instead of {exact}");
+            }
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use super::conv::{Conv2d, Finish, Sizes};
 use crate::matmul::buffer;
-use crate::simd::simd_fn;
+use crate::simd::{Lanes, simd_fn};
 use rayon::prelude::*;
 
 /// A depthwise convolution; each input channel has `o / c` results.
@@ -31,11 +31,14 @@ struct Plane {
 }
 
 impl Plane {
-    /// Copies `src` of rows of `w` values, with `fill` where it has none.
+    /// Copies `src` of rows of `w` values, with `fill` where it has none, into a buffer that only this plane has used.
     fn fill(&self, src: &[f32], w: usize, fill: f32, dst: &mut Vec<f32>) {
         let (h, line) = (src.len() / w, self.stride * self.wide);
-        dst.clear();
-        dst.resize(self.rows * line + SLACK, fill);
+        // The border of the plane before is as good as a new one.
+        if dst.len() != self.rows * line + SLACK {
+            dst.clear();
+            dst.resize(self.rows * line + SLACK, fill);
+        }
         let [sy, sx] = self.spread;
         for y in 0..h {
             let Ok(row) = usize::try_from((y * sy) as isize - self.origin[0]) else { continue };
@@ -55,12 +58,12 @@ impl Plane {
                 }
                 continue;
             }
-            for (i, s) in src[first..].iter().enumerate() {
-                let place = at + i * sx;
-                if place >= line {
-                    break;
-                }
-                dst[place % self.stride * self.wide + place / self.stride] = *s;
+            debug_assert_eq!(sx, 1, "a plane is either split or spread out");
+            for (part, dst) in dst.chunks_exact_mut(self.wide).enumerate() {
+                let skipped = (part + self.stride - at % self.stride) % self.stride;
+                let from = src.get(first + skipped..).unwrap_or_default().iter().step_by(self.stride);
+                let to = dst.get_mut((at + skipped) / self.stride..).unwrap_or_default();
+                to.iter_mut().zip(from).for_each(|(d, s)| *d = *s);
             }
         }
     }
@@ -69,6 +72,13 @@ impl Plane {
 simd_fn! {
     /// `dst[r][j] = sum_t weights[t] src[r line + offsets[t] + j]` (`+=` with `add`) for rows of `n` values.
     fn rows<V>(src: &[f32], line: usize, offsets: &[usize], weights: &[f32], n: usize, add: bool, dst: &mut [f32]) {
+        // Kernels of three and five, with their weights in registers.
+        if let (Ok(offsets), Ok(weights)) = (offsets.try_into(), weights.try_into()) {
+            return fixed_rows::<V, 9>(src, line, offsets, weights, n, add, dst);
+        }
+        if let (Ok(offsets), Ok(weights)) = (offsets.try_into(), weights.try_into()) {
+            return fixed_rows::<V, 25>(src, line, offsets, weights, n, add, dst);
+        }
         for (r, dst) in dst.chunks_exact_mut(n).enumerate() {
             let mut j = 0;
             while j < n {
@@ -81,6 +91,36 @@ simd_fn! {
                 acc.store_part(&mut dst[j..j + m]);
                 j += m;
             }
+        }
+    }
+}
+
+/// [`rows`] for `K` weights.
+#[inline(always)]
+fn fixed_rows<V: Lanes, const K: usize>(
+    src: &[f32],
+    line: usize,
+    offsets: &[usize; K],
+    weights: &[f32; K],
+    n: usize,
+    add: bool,
+    dst: &mut [f32],
+) {
+    let mut w = [V::splat(0.0); K];
+    for t in 0..K {
+        w[t] = V::splat(weights[t]);
+    }
+    for (r, dst) in dst.chunks_exact_mut(n).enumerate() {
+        let mut j = 0;
+        while j < n {
+            let m = V::N.min(n - j);
+            let src = &src[r * line + j..];
+            let mut acc = if add { V::load_part(&dst[j..j + m], 0.0) } else { V::splat(0.0) };
+            for t in 0..K {
+                acc = V::load(&src[offsets[t]..offsets[t] + V::N]).fma(w[t], acc);
+            }
+            acc.store_part(&mut dst[j..j + m]);
+            j += m;
         }
     }
 }
