@@ -5,7 +5,7 @@
 #![allow(clippy::needless_range_loop, reason = "one index walks several register tiles, and the loops unroll")]
 
 use super::conv::{Conv2d, Finish, Sizes};
-use crate::matmul::buffer;
+use crate::matmul::uncleared;
 use crate::simd::{Lanes, simd_fn};
 use rayon::prelude::*;
 
@@ -18,6 +18,8 @@ pub(super) struct Depthwise {
 
 /// Room after the last row, so that whole vectors may be read.
 const SLACK: usize = 16;
+/// Values of small rows that are taken together, a multiple of every vector's.
+const SPAN: usize = 256;
 
 /// A plane with border: rows of `stride` parts of `wide` values each.
 struct Plane {
@@ -110,19 +112,40 @@ fn fixed_rows<V: Lanes, const K: usize>(
     for t in 0..K {
         w[t] = V::splat(weights[t]);
     }
+    let n_rows = dst.len() / n;
+    // Small rows are taken together with the borders between them, where that is less work.
+    let span = (n_rows.max(1) - 1) * line + n;
+    if span <= SPAN && span.div_ceil(V::N) < n_rows * n.div_ceil(V::N) {
+        let mut together = [0.0; SPAN];
+        for j in (0..span).step_by(V::N) {
+            weighted::<V, K>(&src[j..], offsets, &w, V::splat(0.0)).store(&mut together[j..j + V::N]);
+        }
+        for (r, dst) in dst.chunks_exact_mut(n).enumerate() {
+            let row = &together[r * line..r * line + n];
+            for i in 0..n {
+                dst[i] = if add { dst[i] + row[i] } else { row[i] };
+            }
+        }
+        return;
+    }
     for (r, dst) in dst.chunks_exact_mut(n).enumerate() {
         let mut j = 0;
         while j < n {
             let m = V::N.min(n - j);
-            let src = &src[r * line + j..];
-            let mut acc = if add { V::load_part(&dst[j..j + m], 0.0) } else { V::splat(0.0) };
-            for t in 0..K {
-                acc = V::load(&src[offsets[t]..offsets[t] + V::N]).fma(w[t], acc);
-            }
-            acc.store_part(&mut dst[j..j + m]);
+            let start = if add { V::load_part(&dst[j..j + m], 0.0) } else { V::splat(0.0) };
+            weighted::<V, K>(&src[r * line + j..], offsets, &w, start).store_part(&mut dst[j..j + m]);
             j += m;
         }
     }
+}
+
+/// `acc + sum_t w[t] src[offsets[t]..]`.
+#[inline(always)]
+fn weighted<V: Lanes, const K: usize>(src: &[f32], offsets: &[usize; K], w: &[V; K], mut acc: V) -> V {
+    for t in 0..K {
+        acc = V::load(&src[offsets[t]..offsets[t] + V::N]).fma(w[t], acc);
+    }
+    acc
 }
 
 simd_fn! {
@@ -180,7 +203,8 @@ impl Depthwise {
         let Sizes { b, c, h, w, o, oh, ow, kh, kw, .. } = self.n;
         let (plane, offsets) = self.input_plane();
         let (line, fan, kk) = (plane.stride * plane.wide * self.config.stride[0], self.fan(), kh * kw);
-        let mut y = buffer(b * o * oh * ow);
+        // SAFETY: every plane is finished as a whole below.
+        let mut y = unsafe { uncleared(b * o * oh * ow) };
         let results = y.par_chunks_mut(fan * oh * ow).zip(x.par_chunks(h * w)).enumerate();
         results.with_min_len(4).for_each_init(
             Default::default,
@@ -208,7 +232,8 @@ impl Depthwise {
             Plane { rows: h + (kh - 1) * dh, wide: w + (kw - 1) * dw, stride: 1, spread: self.config.stride, origin };
         let (fan, kk) = (self.fan(), kh * kw);
         let offsets: Vec<usize> = (0..kk).map(|t| t / kw * dh * plane.wide + t % kw * dw).collect();
-        let mut dx = buffer(b * c * h * w);
+        // SAFETY: the first filter of each channel sets its whole plane.
+        let mut dx = unsafe { uncleared(b * c * h * w) };
         let results = dx.par_chunks_mut(h * w).zip(dy.par_chunks(fan * oh * ow)).enumerate();
         results.with_min_len(4).for_each_init(
             Default::default,
