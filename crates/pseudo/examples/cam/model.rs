@@ -1,4 +1,4 @@
-//! EfficientNet-Lite0 opened at its last maps.
+//! EfficientNet-Lite0 opened at its last maps, or at an earlier layer.
 
 use std::path::Path;
 
@@ -16,13 +16,14 @@ pub const SIDE: usize = 224;
 
 /// The model and its head on the host.
 pub struct Lite0 {
+    pub store: ParamStore,
     model: Classifier,
-    pub weight: Vec<f32>,
+    weight: Vec<f32>,
     bias: Vec<f32>,
 }
 
 impl Lite0 {
-    pub fn load(path: &Path) -> Result<Self, Box<dyn std::error::Error>> {
+    pub fn load(path: &Path) -> std::result::Result<Self, Box<dyn std::error::Error>> {
         let store = ParamStore::new(0, DType::F32, &Device::Cpu);
         EfficientNetConfig::default().build(&store.root(), 1000)?;
         if path.extension().is_some_and(|e| e == "pth") {
@@ -32,29 +33,45 @@ impl Lite0 {
         } else {
             load_pretrained(&store, path, "_fc")?;
         }
+        Ok(Self::of(&store)?)
+    }
+
+    /// The model on the values of `store`.
+    pub fn of(store: &ParamStore) -> candle_core::Result<Self> {
         // The frozen view computes without recording a graph.
         let model = EfficientNetConfig::default().build(&store.frozen(), 1000)?;
         let host = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
         let (weight, bias) = (host(model.head_weight())?, host(model.head_bias()?)?);
-        Ok(Self { model, weight, bias })
+        Ok(Self { store: store.clone(), model, weight, bias })
     }
 
-    /// Opens the model for the duration of `f`.
+    /// Opens the model at its last maps for the duration of `f`.
     pub fn probe<T>(&self, f: impl FnOnce(&Probe<'_>) -> Result<T>) -> Result<T> {
-        self.probe_with(&self.weight, f)
-    }
-
-    /// The same with another head, for the closed forms.
-    pub fn probe_with<T>(&self, weight: &[f32], f: impl FnOnce(&Probe<'_>) -> Result<T>) -> Result<T> {
         let features = |x: &Tensor| self.model.features(x, Mode::Eval);
         let logits = |maps: &Tensor| self.model.head(maps);
-        let head = Head::new(weight, Some(&self.bias), 1000, self.model.channels())?;
-        f(&Probe { features: &features, logits: &logits, layout: Layout::Maps, head: Some(head) })
+        f(&Probe { features: &features, logits: &logits, layout: Layout::Maps, head: Some(self.head()?) })
+    }
+
+    /// Opens the model behind `stage`, without knowledge of what follows: maps need gradients.
+    pub fn probe_at<T>(&self, stage: &str, f: impl FnOnce(&Probe<'_>) -> Result<T>) -> Result<T> {
+        let features = |x: &Tensor| self.model.features_at(x, stage, Mode::Eval);
+        let logits = |maps: &Tensor| self.model.head(&self.model.features_from(maps, stage, Mode::Eval)?);
+        f(&Probe { features: &features, logits: &logits, layout: Layout::Maps, head: None })
+    }
+
+    /// The pooled linear head.
+    pub fn head(&self) -> Result<Head<'_>> {
+        Head::new(&self.weight, Some(&self.bias), 1000, self.model.channels())
     }
 
     /// Logits `[b, c]`.
     pub fn forward(&self, images: &Tensor) -> candle_core::Result<Tensor> {
         self.model.forward(images, Mode::Eval)
+    }
+
+    /// The last maps `[b, k, h, w]`.
+    pub fn features(&self, images: &Tensor) -> candle_core::Result<Tensor> {
+        self.model.features(images, Mode::Eval)
     }
 }
 

@@ -10,7 +10,7 @@ use chandlery_pseudo::cam::picture::Seen;
 use image::{Rgb, RgbImage, RgbaImage};
 
 use super::model::{Lite0, SIDE, normalised};
-use super::{Args, files};
+use super::{Args, some_files};
 
 /// A cut-out and the class that the model gives it when nothing else is in the image.
 pub struct Stamp {
@@ -37,7 +37,7 @@ pub fn known(lite0: &Lite0, args: &Args) -> Result<Vec<Stamp>, Box<dyn Error>> {
     let sure: f64 = args.number("sure", 0.5)?;
     let alone = Composite { side: SIDE, smallest: 0.8, largest: 0.8, ..Composite::default() };
     let grey = RgbImage::from_pixel(SIDE as u32, SIDE as u32, Rgb([127; 3]));
-    let paths = files(&args.path("stamps")?, &["png"])?;
+    let paths = some_files(&args.path("stamps")?, &["png"])?;
     // Drawings lie in folders of their own; colour variants and mirrored copies repeat an animal.
     let drawn = |path: &PathBuf| path.components().any(|c| ["cartoon", "toys"].iter().any(|d| c.as_os_str() == *d));
     let mut stamps = Vec::new();
@@ -58,7 +58,7 @@ pub fn known(lite0: &Lite0, args: &Args) -> Result<Vec<Stamp>, Box<dyn Error>> {
 /// Each stamp on `--each` photographs drawn by `--seed`.
 pub fn samples(stamps: &[Stamp], args: &Args) -> Result<Vec<Sample>, Box<dyn Error>> {
     let (each, seed): (usize, u64) = (args.number("each", 2)?, args.number("seed", 0)?);
-    let grounds = files(&args.path("backgrounds")?, &["jpg", "jpeg", "png"])?;
+    let grounds = some_files(&args.path("backgrounds")?, &["jpg", "jpeg", "png"])?;
     let mut samples = Vec::new();
     for (i, stamp) in stamps.iter().enumerate() {
         for copy in 0..each {

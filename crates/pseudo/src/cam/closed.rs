@@ -123,8 +123,8 @@ fn second_order(g: f64, total: f64) -> f64 {
 pub fn ablation_weights(of: &Activations<'_>, head: &Head<'_>, target: usize, fill: Fill) -> Result<Vec<f64>> {
     let logit = head.logits(of)?[target];
     let scale = share_of(logit);
-    let row = head.row(target);
-    Ok((0..of.channels()).map(|k| f64::from(row[k]) * (of.mean(k) - filling(fill, of.min(), k)) * scale).collect())
+    let (row, min) = (head.row(target), of.min());
+    Ok((0..of.channels()).map(|k| f64::from(row[k]) * (of.mean(k) - filling(fill, min, k)) * scale).collect())
 }
 
 /// The factor that makes a loss of `logit` a share of it.

@@ -29,12 +29,12 @@ pub(super) fn ablation_cam(
         let logit = class_of(&full[i], target)?;
         let one = output.narrow(0, i, 1)?;
         let native = host(&one)?;
-        let mut weights = Vec::with_capacity(k);
+        let (mut weights, min) = (Vec::with_capacity(k), acts.min());
         for first in (0..k).step_by(settings.batch) {
             let channels = first..(first + settings.batch).min(k);
             let mut altered = Vec::with_capacity(channels.len() * native.len());
             for channel in channels.clone() {
-                let fill = filling(settings.ablation_fill, acts.min(), channel) as f32;
+                let fill = filling(settings.ablation_fill, min, channel) as f32;
                 altered.extend(without(&native, probe.layout, channel, shape, fill));
             }
             let mut dims = one.dims().to_vec();

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::error::{Result, expect};
 use super::super::map::Map;
 
 /// A rectangle of whole pixels, `x0 <= x < x1`, `y0 <= y < y1`.
@@ -130,6 +131,19 @@ impl BoxAccuracy {
         }
     }
 
+    /// Counts the images of another count with the same thresholds, for example to draw groups of images anew.
+    ///
+    /// # Errors
+    /// If the thresholds differ.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        expect("thresholds of the second count", &[self.thresholds.len()], &[other.thresholds.len()])?;
+        self.images += other.images;
+        for (own, others) in self.hits.iter_mut().zip(&other.hits) {
+            own.iter_mut().zip(others).for_each(|(own, other)| *own += other);
+        }
+        Ok(())
+    }
+
     /// The accuracy at each overlap, each at its best threshold; zeros without images.
     pub fn accuracies(&self) -> [f64; 3] {
         let best = |hits: &Vec<u64>| hits.iter().copied().max().unwrap_or(0);
@@ -183,6 +197,12 @@ mod tests {
         // Above 0.6 only (2, 0) of the first is left, an overlap of 1/4; below, the second is the whole image, of 1/2.
         assert_eq!(both.accuracies(), [1.0, 1.0, 0.5]);
         assert!((both.value() - 2.5 / 3.0).abs() < 1e-12);
+        // Counted apart and put together, the same.
+        let mut apart = BoxAccuracy::new(10);
+        apart.add(&second, &[THING]);
+        apart.merge(&one).unwrap();
+        assert_eq!(apart.accuracies(), both.accuracies());
+        assert!(apart.merge(&BoxAccuracy::new(9)).is_err());
     }
 
     #[test]

@@ -8,10 +8,11 @@
 //! | does the model need those places? | [`deletion`], [`insertion`], [`road`], [`confidence`] |
 //! | does it say the same of the mirrored image? | [`flip_stability`] |
 //! | against what truth? | [`Composite`]: cut-outs with known masks on photographs |
-//! | does it depend on what the model learnt? | [`rank_correlation`], [`randomised_head`] |
+//! | does it depend on what the model learnt? | [`cascade`], [`randomised_head`], [`rank_correlation`] |
 
 mod agreement;
 mod boxes;
+mod cascade;
 mod composite;
 mod confidence;
 mod erasure;
@@ -22,6 +23,7 @@ mod score;
 
 pub use agreement::{correlation, flip_stability, randomised_head, rank_correlation};
 pub use boxes::{BoxAccuracy, Rect, boxes_above, largest_box};
+pub use cascade::{CascadeStep, cascade};
 pub use composite::{Composite, middle_square};
 pub use confidence::{Confidence, confidence};
 pub use erasure::{Curve, blurred, deletion, insertion, ranking};
