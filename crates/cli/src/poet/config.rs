@@ -87,10 +87,21 @@ pub struct ModelConfig {
 pub struct EvalConfig {
     /// Requests per attribute.
     pub requests: usize,
+    /// Requests per attribute in the evaluation that ends a training; 0 = as many as in every other.
+    #[serde(default)]
+    pub after_training: usize,
     /// Guidance of the guided arm.
     pub guidance: f64,
     /// Texts generated at a time.
     pub batch: usize,
+}
+
+impl EvalConfig {
+    /// The evaluation that ends a training.
+    pub fn first(&self) -> Self {
+        let requests = if self.after_training == 0 { self.requests } else { self.after_training };
+        Self { requests, ..self.clone() }
+    }
 }
 
 impl PoetConfig {

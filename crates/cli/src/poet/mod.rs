@@ -62,8 +62,13 @@ pub fn train(args: &Train) -> Result<()> {
         return Ok(());
     }
     store.save(&run.join("model.safetensors"))?;
-    report(&run, &config, &corpus, &task.eval, store.n_params())?;
-    show(&run, &config, &corpus, &task.eval)
+    let first = PoetConfig { eval: config.eval.first(), ..config.clone() };
+    report(&run, &first, &corpus, &task.eval, store.n_params())?;
+    show(&run, &first, &corpus, &task.eval)?;
+    if first.eval != config.eval {
+        say(format!("{} requests per attribute: cargo xtask eval {}", config.eval.requests, run.display()));
+    }
+    Ok(())
 }
 
 /// Mean loss on the test part: without prompt, with all attributes.

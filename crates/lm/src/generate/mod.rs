@@ -39,6 +39,7 @@ use crate::decoder::{Decoder, Pass};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use chandlery_kernels::{self as ck, Key};
+use rayon::prelude::*;
 use rows::Row;
 use std::ops::Range;
 
@@ -262,8 +263,8 @@ impl<'a> Run<'a> {
         if live == 0 {
             return Ok(false);
         }
-        // Moving the cache costs about one step, so do it when half of the work is gone.
-        if 2 * live <= self.rows.len() {
+        // Moving the cache costs about one step, so do it when a quarter of the work is gone.
+        if 4 * live <= 3 * self.rows.len() {
             self.drop_ended()?;
         }
         self.feed()?;
@@ -289,11 +290,17 @@ impl<'a> Run<'a> {
         if !greedy {
             shaped = probabilities(shaped, n, vocab, self.options.temperature)?;
         }
-        for (i, row) in self.rows.iter_mut().enumerate().filter(|(_, row)| row.finish.is_none()) {
-            let scores = &shaped[i * vocab..(i + 1) * vocab];
-            let token = if greedy { draw::likeliest(scores) } else { draw::draw(scores, self.options, row.uniform()) };
+        let options = self.options;
+        let choose = |(row, scores): (&mut Row, &[f32])| match row.finish {
+            Some(_) => None,
+            None if greedy => draw::likeliest(scores),
+            None => draw::draw(scores, options, row.uniform()),
+        };
+        let tokens: Vec<Option<u32>> =
+            self.rows.par_iter_mut().zip(shaped.par_chunks_exact(vocab)).map(choose).collect();
+        for (i, (row, token)) in self.rows.iter_mut().zip(tokens).enumerate().filter(|(_, (r, _))| r.finish.is_none()) {
             let Some(token) = token else { return Err(row.stuck()) };
-            row.push(token, own[i * vocab + token as usize], self.options, hooks);
+            row.push(token, own[i * vocab + token as usize], options, hooks);
         }
         Ok(())
     }
@@ -348,10 +355,14 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Logits that one thread takes at a time.
+const CHUNK: usize = 1 << 14;
+
 /// The first `n` values become `(1 + g) conditional - g unconditional`; the unconditional ones behind them go.
 fn guide(logits: &mut Vec<f32>, n: usize, g: f32) {
     let (conditional, unconditional) = logits.split_at_mut(n);
-    conditional.iter_mut().zip(unconditional).for_each(|(c, u)| *c = (1.0 + g) * *c - g * *u);
+    let pairs = conditional.par_chunks_mut(CHUNK).zip(unconditional.par_chunks(CHUNK));
+    pairs.for_each(|(c, u)| c.iter_mut().zip(u).for_each(|(c, u)| *c = (1.0 + g) * *c - g * *u));
     logits.truncate(n);
 }
 
@@ -359,7 +370,7 @@ fn guide(logits: &mut Vec<f32>, n: usize, g: f32) {
 fn probabilities(mut logits: Vec<f32>, n: usize, vocab: usize, temperature: f64) -> Result<Vec<f32>> {
     if temperature != 1.0 {
         let by = (1.0 / temperature) as f32;
-        logits.iter_mut().for_each(|x| *x *= by);
+        logits.par_chunks_mut(CHUNK).for_each(|part| part.iter_mut().for_each(|x| *x *= by));
     }
     let logits = Tensor::from_vec(logits, (n, vocab), &Device::Cpu)?;
     Ok(ck::softmax(&logits, 1)?.flatten_all()?.to_vec1()?)
