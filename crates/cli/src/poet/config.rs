@@ -41,6 +41,9 @@ pub struct Lead {
     pub start: f64,
     /// What every further character adds to that.
     pub growth: f64,
+    /// Taken from the logits of a keyword's characters once it stands.
+    #[serde(default)]
+    pub spent: f64,
 }
 
 /// Which poems.
@@ -132,7 +135,7 @@ impl PoetConfig {
             .into());
         }
         if let Some(lead) = self.lead
-            && !(lead.start.is_finite() && lead.growth.is_finite())
+            && ![lead.start, lead.growth, lead.spent].iter().all(|v| v.is_finite())
         {
             return Err("settings: lead: expected finite numbers".into());
         }

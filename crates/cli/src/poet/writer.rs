@@ -60,7 +60,7 @@ impl Writer<'_> {
             Ok(attrs.keywords.iter().map(|word| self.tokenizer.encode(word)).collect::<Result<_, _>>()?)
         };
         let of_prompts = requests.iter().map(tokens).collect::<Result<_>>()?;
-        Ok(Words::new(of_prompts, lead.start as f32, lead.growth as f32))
+        Ok(Words::new(of_prompts, lead.start as f32, lead.growth as f32).spent(lead.spent as f32))
     }
 }
 

@@ -7,17 +7,24 @@ use super::{Growing, Hooks};
 /// A missing word's next token gains `start + growth * n` after `n` tokens of text, and as much again for every token of
 /// the word that stands already. The model's own scores still decide where a word fits best; as the push grows,
 /// the word comes sooner or later (the idea of Pascual et al., arXiv 2109.09707, on tokens instead of their neighbours).
+/// Guidance goes on pushing towards a word that stands already; [`spent`](Self::spent) takes that back.
 #[derive(Clone, Debug)]
 pub struct Words {
     of_prompts: Vec<Vec<Vec<u32>>>,
     start: f32,
     growth: f32,
+    spent: f32,
 }
 
 impl Words {
     /// The tokens of each word, for each prompt of the call; empty words are passed over.
     pub fn new(of_prompts: Vec<Vec<Vec<u32>>>, start: f32, growth: f32) -> Self {
-        Self { of_prompts, start, growth }
+        Self { of_prompts, start, growth, spent: 0.0 }
+    }
+
+    /// Lowers the logits of a word's tokens by `by` once the word stands.
+    pub fn spent(self, by: f32) -> Self {
+        Self { spent: by, ..self }
     }
 }
 
@@ -32,6 +39,11 @@ impl Hooks for Words {
         let push = self.start + self.growth * text.tokens.len() as f32;
         for word in words.iter().filter(|word| !word.is_empty()) {
             if text.tokens.windows(word.len()).any(|run| run == word) {
+                for &token in word {
+                    if let Some(logit) = logits.get_mut(token as usize) {
+                        *logit -= self.spent;
+                    }
+                }
                 continue;
             }
             let n = begun(text.tokens, word);
@@ -65,6 +77,14 @@ mod tests {
         assert_eq!(shaped(&[1, 2]), [0.0, 0.0, 0.0, 6.0, 2.0, 0.0]);
         assert_eq!(shaped(&[1, 2, 3]), [0.0, 0.0, 0.0, 0.0, 2.5, 0.0]);
         assert_eq!(shaped(&[4, 1, 2, 3]), [0.0; 6]);
+    }
+
+    #[test]
+    fn complete_word_loses_where_guidance_would_repeat_it() {
+        let mut words = Words::new(vec![vec![vec![1, 2]]], 1.0, 0.5).spent(3.0);
+        let mut logits = vec![0.0; 4];
+        words.shape(Growing { prompt: 0, sample: 0, tokens: &[1, 2, 0] }, &mut logits);
+        assert_eq!(logits, [0.0, -3.0, -3.0, 0.0]);
     }
 
     #[test]
