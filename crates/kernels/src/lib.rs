@@ -39,7 +39,7 @@ pub use ops::vision::batch_norm::{
 };
 pub use ops::vision::clamp::{Clamp, relu, relu6};
 pub use ops::vision::conv::{Conv2d, conv2d, conv2d_fused};
-pub use ops::vision::conv_norm::conv2d_batch_norm;
+pub use ops::vision::conv_norm::{conv2d_batch_norm, conv2d_batch_norm_eval};
 pub use ops::vision::pool::{Pool2d, adaptive_max_pool2d, global_avg_pool, max_pool2d};
 pub use ops::vision::separable::{adaptive_avg_pool2d, avg_pool2d, resize_bilinear};
 pub use simd::{Isa, isa};

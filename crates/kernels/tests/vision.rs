@@ -78,6 +78,7 @@ fn convolutions() -> Vec<([usize; 4], [usize; 4], Conv2d)> {
         ([0, 3, 4, 4], [2, 3, 3, 3], Conv2d::new(1, 1)),
         ([2, 3, 5, 4], [4, 3, 1, 1], plain),
         ([1, 20, 1, 1], [17, 20, 1, 1], plain),
+        ([5, 20, 3, 3], [17, 20, 1, 1], plain),
         ([1, 16, 1, 1], [16, 16, 3, 3], Conv2d::new(1, 1)),
         ([2, 3, 9, 8], [5, 3, 7, 7], Conv2d::new(2, 3)),
         ([3, 17, 7, 7], [18, 17, 3, 3], Conv2d::new(1, 1)),
@@ -86,10 +87,14 @@ fn convolutions() -> Vec<([usize; 4], [usize; 4], Conv2d)> {
         ([2, 16, 40, 35], [20, 16, 3, 3], Conv2d::new(1, 1)),
         ([2, 184, 5, 5], [184, 184, 3, 3], Conv2d::new(1, 1)),
         ([2, 18, 6, 7], [20, 18, 3, 3], Conv2d::new(2, 1)),
+        ([2, 70, 9, 8], [66, 70, 3, 3], Conv2d::new(1, 1)),
+        ([2, 66, 9, 8], [70, 66, 3, 3], Conv2d::new(2, 1)),
+        ([1, 5, 9, 11], [4, 5, 3, 2], config([3, 2], [0, 1, 2, 0], [2, 3], 1)),
         ([2, 6, 5, 9], [4, 3, 3, 2], config([2, 1], [1, 0, 2, 1], [1, 2], 2)),
         ([1, 4, 6, 6], [4, 4, 1, 1], config([1, 1], [1, 1, 1, 1], [1, 1], 1)),
         ([1, 4, 6, 7], [4, 4, 1, 1], Conv2d::new(3, 0)),
         ([2, 5, 7, 6], [5, 1, 3, 3], Conv2d::new(1, 1).with_groups(5)),
+        ([2, 20, 5, 6], [20, 1, 5, 5], Conv2d::new(2, 2).with_groups(20)),
         ([2, 3, 8, 9], [6, 1, 5, 5], Conv2d::new(2, 2).with_groups(3)),
         ([1, 3, 20, 21], [3, 1, 3, 3], config([3, 2], [0, 1, 2, 0], [2, 1], 3)),
         ([1, 3, 4, 4], [3, 1, 1, 1], config([1, 1], [2, 2, 2, 2], [1, 1], 3)),
@@ -161,6 +166,13 @@ fn cases() -> Vec<Case> {
             all.push(case(("conv2d_batch_norm", config), &[&x, &w, &[w[0]], &[w[0]]], move |x| {
                 // A large epsilon keeps channels of few values well away from 1 / 0.
                 Ok(ck::conv2d_batch_norm(&x[0], &x[1], &config, &x[2], &x[3], 1.0, None, Some(Clamp::Relu))?.0)
+            }));
+            all.push(case(("conv2d_batch_norm_eval", config), &[&x, &w, &[w[0]], &[w[0]], &[1]], move |x| {
+                let y = ck::conv2d(&x[0], &x[1], None, &config)?;
+                let residual = x[4].reshape((1, 1, 1, 1))?.broadcast_as(y.shape())?;
+                let fixed = |value: f64| Tensor::full(value, x[2].dims(), &Device::Cpu)?.to_dtype(x[0].dtype());
+                let params = [&x[2], &x[3], &fixed(0.25)?, &fixed(0.5)?];
+                ck::conv2d_batch_norm_eval(&x[0], &x[1], &config, params, 1e-3, Some(&residual), Some(Clamp::Relu))
             }));
         }
     }

@@ -130,21 +130,60 @@ impl BatchNorm2d {
         residual: Option<&Tensor>,
         clamp: Option<ck::Clamp>,
     ) -> Result<Tensor> {
-        let BatchNormConfig { eps, statistics, .. } = self.config;
-        let by_batch = statistics == Statistics::Batch && !self.mean.is_frozen();
-        if !by_batch || mode == Mode::Eval {
-            // Copies: the graph must not see the buffers move before its backward pass.
-            let (mean, var) = (self.mean.get().copy()?, self.var.get().copy()?);
+        let eps = self.config.eps;
+        if !self.by_batch(mode) {
+            let [mean, var] = self.running()?;
             return ck::batch_norm_eval_fused(x, [&self.weight, &self.bias, &mean, &var], eps, residual, clamp);
         }
-        let (b, c, h, w) = x.dims4()?;
+        let (y, mean, var) = ck::batch_norm_train_fused(x, &self.weight, &self.bias, eps, residual, clamp)?;
+        self.moved(y, &mean, &var)
+    }
+
+    /// `clamp(norm(conv(x)) + residual)` as one operation; `residual` has the shape of the result.
+    ///
+    /// # Errors
+    /// As [`Conv2d::forward`] and [`forward_then`](Self::forward_then).
+    pub fn after(
+        &self,
+        conv: &Conv2d,
+        x: &Tensor,
+        mode: Mode,
+        residual: Option<&Tensor>,
+        clamp: Option<ck::Clamp>,
+    ) -> Result<Tensor> {
+        if conv.bias.is_some() {
+            return self.forward_then(&conv.forward(x)?, mode, residual, clamp);
+        }
+        let (Conv2d { weight, geometry, .. }, eps) = (conv, self.config.eps);
+        if !self.by_batch(mode) {
+            let [mean, var] = self.running()?;
+            let params = [&self.weight, &self.bias, &mean, &var];
+            return ck::conv2d_batch_norm_eval(x, weight, geometry, params, eps, residual, clamp);
+        }
+        let (y, mean, var) =
+            ck::conv2d_batch_norm(x, weight, geometry, &self.weight, &self.bias, eps, residual, clamp)?;
+        self.moved(y, &mean, &var)
+    }
+
+    /// Whether the statistics are the batch's.
+    fn by_batch(&self, mode: Mode) -> bool {
+        mode != Mode::Eval && self.config.statistics == Statistics::Batch && !self.mean.is_frozen()
+    }
+
+    /// Copies of running mean and variance: a graph must not see the buffers move before its backward pass.
+    fn running(&self) -> Result<[Tensor; 2]> {
+        Ok([self.mean.get().copy()?, self.var.get().copy()?])
+    }
+
+    /// Moves the running statistics by those of the batch with the result `y`, which it returns.
+    fn moved(&self, y: Tensor, mean: &Tensor, var: &Tensor) -> Result<Tensor> {
+        let (b, c, h, w) = y.dims4()?;
         let n = b * h * w;
         if n < 2 {
             bail!("batch norm: training needs more than one value per channel, got shape {:?}", [b, c, h, w]);
         }
-        let (y, mean, var) = ck::batch_norm_train_fused(x, &self.weight, &self.bias, eps, residual, clamp)?;
-        self.blend(&self.mean, &mean, 1.0)?;
-        self.blend(&self.var, &var, n as f64 / (n - 1) as f64)?;
+        self.blend(&self.mean, mean, 1.0)?;
+        self.blend(&self.var, var, n as f64 / (n - 1) as f64)?;
         Ok(y)
     }
 

@@ -89,6 +89,39 @@ fn statistics_may_move_before_the_backward_pass() {
 }
 
 #[test]
+fn norm_after_a_convolution_is_what_both_in_turn_are() {
+    let geometry = ck::Conv2d::new(1, 1);
+    let x = Tensor::arange(0f32, 192.0, &Device::Cpu).unwrap().reshape((2, 3, 4, 8)).unwrap().sin().unwrap();
+    for (bias, statistics) in [(false, Statistics::Batch), (false, Statistics::Running), (true, Statistics::Batch)] {
+        let both = |at_once: bool| {
+            let store = store();
+            let conv = Conv2d::new(&store.root().pp("conv"), (3, 4), 3, bias, geometry).unwrap();
+            let config = BatchNormConfig { statistics, ..Default::default() };
+            let norm = BatchNorm2d::new(&store.root().pp("bn"), 4, config).unwrap();
+            let residual = x.narrow(1, 0, 1).unwrap().repeat((1, 4, 1, 1)).unwrap();
+            let mut all = Vec::new();
+            for mode in [train(), Mode::Eval] {
+                let (residual, clamp) = (Some(&residual), Some(ck::Clamp::Relu));
+                let y = match at_once {
+                    true => norm.after(&conv, &x, mode, residual, clamp).unwrap(),
+                    false => norm.forward_then(&conv.forward(&x).unwrap(), mode, residual, clamp).unwrap(),
+                };
+                let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+                all.extend(flat(&y));
+                all.extend(store.named_vars().iter().flat_map(|(_, var)| flat(grads.get(var).unwrap())));
+            }
+            all.extend(values(&store, "bn.running_mean"));
+            all.extend(values(&store, "bn.running_var"));
+            all
+        };
+        let (once, turns) = (both(true), both(false));
+        let largest = turns.iter().fold(1f32, |m, v| m.max(v.abs()));
+        let near = once.iter().zip(&turns).all(|(a, b)| (a - b).abs() <= 1e-5 * largest);
+        assert!(once.len() == turns.len() && near, "{statistics:?} with bias: {bias}");
+    }
+}
+
+#[test]
 fn one_value_per_channel_cannot_be_trained_on() {
     let norm = BatchNorm2d::new(&store().root(), 2, BatchNormConfig::default()).unwrap();
     let x = Tensor::ones((1, 2, 1, 1), DType::F32, &Device::Cpu).unwrap();

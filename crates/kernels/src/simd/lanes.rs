@@ -36,6 +36,16 @@ pub(crate) trait Lanes: Copy {
     fn abs(self) -> Self {
         self.max(Self::splat(0.0).sub(self))
     }
+
+    /// `dst[j ldd + i] = src[i lds + j]` for `i < rows <= N` and `j < cols <= N`.
+    #[inline(always)]
+    fn transpose(src: &[f32], lds: usize, rows: usize, cols: usize, dst: &mut [f32], ldd: usize) {
+        for j in 0..cols {
+            for i in 0..rows {
+                dst[j * ldd + i] = src[i * lds + j];
+            }
+        }
+    }
 }
 
 /// Eight lanes in plain Rust.

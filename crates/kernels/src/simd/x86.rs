@@ -94,6 +94,50 @@ impl Lanes for Avx512 {
     fn largest(self) -> f32 {
         unsafe { _mm512_reduce_max_ps(self.0) }
     }
+    #[inline(always)]
+    fn transpose(src: &[f32], lds: usize, rows: usize, cols: usize, dst: &mut [f32], ldd: usize) {
+        let mut r = [Self::splat(0.0).0; 16];
+        for (i, r) in r.iter_mut().enumerate() {
+            if i < rows {
+                *r = Self::load_part(&src[i * lds..i * lds + cols], 0.0).0;
+            }
+        }
+        for (j, r) in transposed(r).into_iter().enumerate() {
+            if j < cols {
+                Self(r).store_part(&mut dst[j * ldd..j * ldd + rows]);
+            }
+        }
+    }
+}
+
+/// Sixteen rows as sixteen columns.
+#[inline(always)]
+fn transposed(r: [__m512; 16]) -> [__m512; 16] {
+    let (mut pairs, mut fours, mut all) = (r, r, r);
+    unsafe {
+        for i in (0..16).step_by(2) {
+            pairs[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+            pairs[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+        }
+        // Afterwards quarter q of fours[4 i + j] holds column 4 q + j of the rows from 4 i on.
+        for i in (0..16).step_by(4) {
+            let p = [0, 1, 2, 3].map(|k| _mm512_castps_pd(pairs[i + k]));
+            fours[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(p[0], p[2]));
+            fours[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(p[0], p[2]));
+            fours[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(p[1], p[3]));
+            fours[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(p[1], p[3]));
+        }
+        for j in 0..4 {
+            let (a, b, c, d) = (fours[j], fours[4 + j], fours[8 + j], fours[12 + j]);
+            let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+            let (even_below, odd_below) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+            all[j] = _mm512_shuffle_f32x4::<0x88>(even, even_below);
+            all[8 + j] = _mm512_shuffle_f32x4::<0xdd>(even, even_below);
+            all[4 + j] = _mm512_shuffle_f32x4::<0x88>(odd, odd_below);
+            all[12 + j] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_below);
+        }
+    }
+    all
 }
 
 /// Eight lanes of AVX2 with FMA.

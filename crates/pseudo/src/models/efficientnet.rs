@@ -1,10 +1,11 @@
 //! EfficientNet-Lite (Tan and Le, arXiv 1905.11946; its variant without squeeze-and-excitation and with ReLU6 for small
 //! devices, 2020) with the parameter names of the PyTorch conversions.
 
+use super::unit::{Padding, Shape, Unit};
 use super::{Backbone, Classifier, Input, Stage};
 use candle_core::{Result, Tensor, bail};
-use chandlery_kernels::{self as ck, Clamp};
-use chandlery_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Dropout, Linear, Mode, Scope};
+use chandlery_kernels::Clamp;
+use chandlery_nn::{BatchNormConfig, Dropout, Linear, Mode, Scope};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -100,8 +101,9 @@ impl EfficientNetConfig {
         if !(self.width > 0.0 && self.depth > 0.0 && self.width < 16.0 && self.depth < 16.0) {
             bail!("efficientnet: width {} and depth {} must lie between 0 and 16", self.width, self.depth);
         }
-        let unit = |conv: &str, norm: &str, io, kernel, stride| {
-            Unit::new((&scope.pp(conv), &scope.pp(norm)), io, kernel, stride, 1, self.norm)
+        let unit = |conv: &str, norm: &str, (i, o), kernel, stride| {
+            let shape = Shape { i, o, kernel, stride, groups: 1, padding: Padding::Same };
+            Unit::new((&scope.pp(conv), &scope.pp(norm)), shape, self.norm)
         };
         let stem = unit("_conv_stem", "_bn0", (3, self.end(32)), 3, 2)?;
         let blocks = self.plan().into_iter().enumerate();
@@ -146,43 +148,6 @@ impl Backbone for EfficientNet {
     }
 }
 
-/// Convolution with TensorFlow's padding, then batch norm.
-struct Unit {
-    conv: Conv2d,
-    norm: BatchNorm2d,
-}
-
-impl Unit {
-    fn new(
-        (conv, norm): (&Scope, &Scope),
-        (i, o): (usize, usize),
-        kernel: usize,
-        stride: usize,
-        groups: usize,
-        config: BatchNormConfig,
-    ) -> Result<Self> {
-        let geometry = ck::Conv2d::new(stride, 0).with_groups(groups);
-        Ok(Self { conv: Conv2d::new(conv, (i, o), kernel, false, geometry)?, norm: BatchNorm2d::new(norm, o, config)? })
-    }
-
-    /// [b, i, h, w] to [b, o, ceil(h / stride), ceil(w / stride)].
-    fn forward(&self, x: &Tensor, mode: Mode, residual: Option<&Tensor>, clamp: Option<Clamp>) -> Result<Tensor> {
-        let (_, _, h, w) = x.dims4()?;
-        let ck::Conv2d { stride, .. } = self.conv.geometry;
-        let (_, _, kh, kw) = self.conv.weight.dims4()?;
-        let ([top, bottom], [left, right]) = (same(h, kh, stride[0]), same(w, kw, stride[1]));
-        let geometry = ck::Conv2d { padding: [top, bottom, left, right], ..self.conv.geometry };
-        let y = ck::conv2d(x, &self.conv.weight, self.conv.bias.as_ref(), &geometry)?;
-        self.norm.forward_then(&y, mode, residual, clamp)
-    }
-}
-
-/// TensorFlow's "same" padding before and after: the odd pixel stands after.
-fn same(n: usize, kernel: usize, stride: usize) -> [usize; 2] {
-    let total = ((n.div_ceil(stride).max(1) - 1) * stride + kernel).saturating_sub(n);
-    [total / 2, total - total / 2]
-}
-
 /// Inverted residual (Sandler et al., arXiv 1801.04381): widen, convolve each channel, narrow without nonlinearity.
 struct Block {
     expand: Option<Unit>,
@@ -196,8 +161,8 @@ impl Block {
         let Plan { kernel, stride, expansion, i, o } = plan;
         let wide = i * expansion;
         let at = |conv: &str, bn: &str| (scope.pp(conv), scope.pp(bn));
-        let unit = |(conv, bn): (Scope, Scope), io, kernel, stride, groups| {
-            Unit::new((&conv, &bn), io, kernel, stride, groups, norm)
+        let unit = |(conv, bn): (Scope, Scope), (i, o), kernel, stride, groups| {
+            Unit::new((&conv, &bn), Shape { i, o, kernel, stride, groups, padding: Padding::Same }, norm)
         };
         let expand = (expansion != 1).then(|| unit(at("_expand_conv", "_bn0"), (i, wide), 1, 1, 1)).transpose()?;
         let depthwise = unit(at("_depthwise_conv", "_bn1"), (wide, wide), kernel, stride, wide)?;
@@ -218,16 +183,6 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn same_padding_is_tensorflows() {
-        // Even image, odd kernel, stride 2: one pixel more after than before.
-        assert_eq!(same(224, 3, 2), [0, 1]);
-        assert_eq!(same(112, 5, 2), [1, 2]);
-        assert_eq!(same(7, 3, 2), [1, 1]);
-        assert_eq!(same(14, 5, 1), [2, 2]);
-        assert_eq!(same(5, 1, 2), [0, 0]);
-    }
 
     #[test]
     fn widths_are_rounded_as_published() {

@@ -9,6 +9,7 @@ mod efficientnet;
 mod resnet;
 #[cfg(test)]
 mod tests;
+mod unit;
 
 pub use classifier::{Backbone, Classifier};
 pub use config::{Input, ModelConfig, NORM_PARAMS, Rates, Stage};

@@ -1,9 +1,10 @@
 //! Residual networks (He et al., arXiv 1512.03385) with torchvision's layout and parameter names.
 
+use super::unit::{Padding, Shape, Unit};
 use super::{Backbone, Classifier, Input, Stage};
 use candle_core::{Result, Tensor, bail};
 use chandlery_kernels::{self as ck, Clamp, Pool2d};
-use chandlery_nn::{BatchNorm2d, BatchNormConfig, Conv2d, Dropout, Linear, Mode, Scope};
+use chandlery_nn::{BatchNormConfig, Dropout, Linear, Mode, Scope};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -97,11 +98,10 @@ impl ResNetConfig {
         if self.width == 0 {
             bail!("resnet: a width of 0");
         }
-        let stem = match self.stem {
-            Stem::Large => Conv2d::new(&scope.pp("conv1"), (3, self.width), 7, false, ck::Conv2d::new(2, 3))?,
-            Stem::Small => Conv2d::new(&scope.pp("conv1"), (3, self.width), 3, false, ck::Conv2d::new(1, 1))?,
-        };
-        let stem_norm = BatchNorm2d::new(&scope.pp("bn1"), self.width, self.norm)?;
+        let (kernel, stride) = if self.stem == Stem::Large { (7, 2) } else { (3, 1) };
+        let places = (&scope.pp("conv1"), &scope.pp("bn1"));
+        let shape = Shape { i: 3, o: self.width, kernel, stride, groups: 1, padding: Padding::Half };
+        let stem = Unit::new(places, shape, self.norm)?;
         let mut blocks = Vec::new();
         let mut channels = self.width;
         for (layer, n) in self.depth.blocks().into_iter().enumerate() {
@@ -116,15 +116,14 @@ impl ResNetConfig {
         let fc = Linear::new(&scope.pp("fc"), channels, n_classes, true)?;
         let pool = (self.stem == Stem::Large).then(|| Pool2d::new(3, 2, 1));
         let stages = self.stages().into_iter().map(|stage| stage.name).collect();
-        let net = ResNet { stages, stem, stem_norm, pool, blocks, channels };
+        let net = ResNet { stages, stem, pool, blocks, channels };
         Classifier::new(net, fc, Dropout { p: self.dropout })
     }
 }
 
 struct ResNet {
     stages: Vec<String>,
-    stem: Conv2d,
-    stem_norm: BatchNorm2d,
+    stem: Unit,
     pool: Option<Pool2d>,
     blocks: Vec<Block>,
     channels: usize,
@@ -155,7 +154,7 @@ impl Backbone for ResNet {
 impl ResNet {
     /// [b, 3, h, w] to [b, width, h / 4, w / 4], or to the same size with the small stem.
     fn stem(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let y = self.stem_norm.forward_then(&self.stem.forward(x)?, mode, None, Some(Clamp::Relu))?;
+        let y = self.stem.forward(x, mode, None, Some(Clamp::Relu))?;
         self.pool.as_ref().map_or(Ok(y.clone()), |pool| ck::max_pool2d(&y, pool))
     }
 }
@@ -163,17 +162,16 @@ impl ResNet {
 /// Convolutions with batch norm, the input (or a projection of it) added before the last ReLU.
 struct Block {
     /// Two 3x3, or 1x1, 3x3 and 1x1.
-    chain: Vec<(Conv2d, BatchNorm2d)>,
-    downsample: Option<(Conv2d, BatchNorm2d)>,
+    chain: Vec<Unit>,
+    downsample: Option<Unit>,
 }
 
 impl Block {
     /// From `i` channels to `width` times the expansion.
     fn new(scope: &Scope, config: &ResNetConfig, i: usize, width: usize, stride: usize) -> Result<Self> {
         let o = width * config.depth.expansion();
-        let pair = |conv: &Scope, norm: &Scope, (i, o), kernel: usize, stride| {
-            let conv = Conv2d::new(conv, (i, o), kernel, false, ck::Conv2d::new(stride, kernel / 2))?;
-            Ok::<_, candle_core::Error>((conv, BatchNorm2d::new(norm, o, config.norm)?))
+        let unit = |conv: &Scope, norm: &Scope, (i, o), kernel: usize, stride| {
+            Unit::new((conv, norm), Shape { i, o, kernel, stride, groups: 1, padding: Padding::Half }, config.norm)
         };
         // torchvision puts a bottleneck's stride on its 3x3.
         let plan = match config.depth.expansion() {
@@ -181,24 +179,20 @@ impl Block {
             _ => vec![(i, width, 1, 1), (width, width, 3, stride), (width, o, 1, 1)],
         };
         let chain = (1..).zip(plan).map(|(at, (i, o, kernel, stride))| {
-            pair(&scope.pp(format!("conv{at}")), &scope.pp(format!("bn{at}")), (i, o), kernel, stride)
+            unit(&scope.pp(format!("conv{at}")), &scope.pp(format!("bn{at}")), (i, o), kernel, stride)
         });
         let chain = chain.collect::<Result<Vec<_>>>()?;
         let below = scope.pp("downsample");
         let project = stride != 1 || i != o;
-        let downsample = project.then(|| pair(&below.pp(0), &below.pp(1), (i, o), 1, stride)).transpose()?;
+        let downsample = project.then(|| unit(&below.pp(0), &below.pp(1), (i, o), 1, stride)).transpose()?;
         Ok(Self { chain, downsample })
     }
 
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let shortcut = match &self.downsample {
-            Some((conv, norm)) => norm.forward(&conv.forward(x)?, mode)?,
-            None => x.clone(),
-        };
+        let shortcut = self.downsample.as_ref().map_or(Ok(x.clone()), |unit| unit.forward(x, mode, None, None))?;
         let last = self.chain.len() - 1;
-        self.chain.iter().enumerate().try_fold(x.clone(), |x, (at, (conv, norm))| {
-            let residual = (at == last).then_some(&shortcut);
-            norm.forward_then(&conv.forward(&x)?, mode, residual, Some(Clamp::Relu))
+        self.chain.iter().enumerate().try_fold(x.clone(), |x, (at, unit)| {
+            unit.forward(&x, mode, (at == last).then_some(&shortcut), Some(Clamp::Relu))
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Batch norm, alone and together with what follows it in a residual network.
 
 use super::clamp::Clamp;
-use crate::matmul::buffer;
+use crate::matmul::uncleared;
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use crate::shared::Shared;
 use crate::simd::{math, simd_fn};
@@ -48,6 +48,11 @@ simd_fn! {
     }
 }
 
+/// `1 / sqrt(var + eps)`.
+pub(super) fn rstd(var: f32, eps: f64) -> f32 {
+    (1.0 / (f64::from(var) + eps).sqrt()) as f32
+}
+
 /// Mean and variance of a channel.
 pub(super) type Moments = (f32, f32);
 
@@ -88,7 +93,7 @@ impl Core {
     }
 
     fn rstd(&self, var: f32) -> f32 {
-        (1.0 / (f64::from(var) + self.eps).sqrt()) as f32
+        rstd(var, self.eps)
     }
 
     /// Normalises by the moments of the batch, or by `given` ones; returns the result and the moments used.
@@ -100,7 +105,8 @@ impl Core {
         residual: Option<&[f32]>,
         given: Option<&[Moments]>,
     ) -> (Vec<f32>, Vec<Moments>) {
-        let mut y = buffer(x.len());
+        // SAFETY: every channel is written.
+        let mut y = unsafe { uncleared(x.len()) };
         let out = Shared::new(&mut y);
         let channel = |k: usize| {
             let (mean, var) = given.map_or_else(|| self.moments(x, k), |given| given[k]);
@@ -128,8 +134,10 @@ impl Core {
         (y, gy): (&[f32], &[f32]),
         has_residual: bool,
     ) -> CoreGrads {
-        let mut dx = buffer(x.len());
-        let mut before = has_residual.then(|| buffer(x.len()));
+        // SAFETY: every channel of both is written before it is read.
+        let mut dx = unsafe { uncleared(x.len()) };
+        // SAFETY: as above.
+        let mut before = has_residual.then(|| unsafe { uncleared(x.len()) });
         let (to_x, to_before) = (Shared::new(&mut dx), before.as_mut().map(|g| Shared::new(g)));
         let count = (self.n * self.l) as f32;
         let channel = |k: usize| {

@@ -1,6 +1,6 @@
 //! ReLU and ReLU6, alone and as the end of a larger operation.
 
-use crate::matmul::buffer;
+use crate::matmul::uncleared;
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use crate::ops::activation::BLOCK;
 use crate::simd::{Lanes, math, simd_fn};
@@ -61,7 +61,8 @@ simd_fn! {
 
 /// The gradient before the bounds from the gradient `gy` of the result `y`, on all threads.
 pub(super) fn chained(clamp: Clamp, y: &[f32], gy: &[f32]) -> Vec<f32> {
-    let mut dx = buffer(gy.len());
+    // SAFETY: every block is written.
+    let mut dx = unsafe { uncleared(gy.len()) };
     let inputs = gy.par_chunks(BLOCK).zip(y.par_chunks(BLOCK));
     dx.par_chunks_mut(BLOCK).zip(inputs).for_each(|(dx, (g, y))| gradients(Some(clamp), g, y, dx));
     dx
@@ -72,7 +73,8 @@ impl Kernel for Clamp {
     const NAME: &'static str = "clamp";
 
     fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, ())> {
-        let mut y = buffer(x[0].data.len());
+        // SAFETY: every block is written.
+        let mut y = unsafe { uncleared(x[0].data.len()) };
         y.par_chunks_mut(BLOCK).zip(x[0].data.par_chunks(BLOCK)).for_each(|(y, x)| values(Some(*self), x, y));
         Ok((y, x[0].dims.to_vec(), ()))
     }

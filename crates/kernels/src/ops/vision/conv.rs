@@ -2,10 +2,11 @@
 
 use super::clamp::{Clamp, chained};
 use super::depthwise::Depthwise;
+use super::direct::Direct;
 use super::im2col::Im2col;
 use super::image;
 use super::winograd::{Kernels, Winograd};
-use crate::matmul::buffer;
+use crate::matmul::{buffer, uncleared};
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use crate::simd::{math, simd_fn};
 use candle_core::{Result, Tensor, bail};
@@ -91,19 +92,20 @@ impl Sizes {
 /// What happens to the sums of a convolution on their way into the result.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Finish<'a> {
+    pub scale: Option<&'a [f32]>,
     pub bias: Option<&'a [f32]>,
     pub residual: Option<&'a [f32]>,
     pub clamp: Option<Clamp>,
 }
 
 simd_fn! {
-    /// `dst = clamp(src + bias + residual)`; no residual if it is empty.
-    fn finish_row<V>(src: &[f32], bias: f32, residual: &[f32], clamp: Option<Clamp>, dst: &mut [f32]) {
-        let bias = V::splat(bias);
+    /// `dst = clamp(src scale + bias + residual)`; no residual if it is empty.
+    fn finish_row<V>(src: &[f32], scale: f32, bias: f32, residual: &[f32], clamp: Option<Clamp>, dst: &mut [f32]) {
+        let (scale, bias) = (V::splat(scale), V::splat(bias));
         if residual.is_empty() {
-            math::map1::<V>(src, dst, |x| Clamp::value(clamp, x.add(bias)));
+            math::map1::<V>(src, dst, |x| Clamp::value(clamp, x.fma(scale, bias)));
         } else {
-            math::map2::<V>(src, residual, dst, |x, r| Clamp::value(clamp, x.add(bias).add(r)));
+            math::map2::<V>(src, residual, dst, |x, r| Clamp::value(clamp, x.fma(scale, bias).add(r)));
         }
     }
 }
@@ -111,12 +113,12 @@ simd_fn! {
 impl Finish<'_> {
     /// Finishes `src`, sums of channel `channel` that belong at `place` of the result, into `dst`.
     pub fn row(&self, channel: usize, place: usize, src: &[f32], dst: &mut [f32]) {
-        if self.bias.is_none() && self.residual.is_none() && self.clamp.is_none() {
+        if self.scale.or(self.bias).or(self.residual).is_none() && self.clamp.is_none() {
             return dst.copy_from_slice(src);
         }
-        let bias = self.bias.map_or(0.0, |b| b[channel]);
+        let (scale, bias) = (self.scale.map_or(1.0, |s| s[channel]), self.bias.map_or(0.0, |b| b[channel]));
         let residual = self.residual.map_or(&[][..], |r| &r[place..place + src.len()]);
-        finish_row(src, bias, residual, self.clamp, dst);
+        finish_row(src, scale, bias, residual, self.clamp, dst);
     }
 }
 
@@ -125,11 +127,14 @@ impl Finish<'_> {
 pub(super) enum Method {
     Winograd(Winograd),
     Depthwise(Depthwise),
+    Direct(Direct),
     Im2col(Im2col),
     /// Nothing to compute.
     Empty(Sizes),
 }
 
+/// Channels below which the gradient of the input is better laid out than taken from where it is.
+const DIRECT_CHANNELS: usize = 16;
 /// Channels below which transforms cost more than Winograd's products save.
 const WINOGRAD_CHANNELS: usize = 16;
 
@@ -144,6 +149,8 @@ impl Method {
             Self::Winograd(Winograd { b, c, h, w, o, oh, ow, top, left })
         } else if g > 1 && c == g {
             Self::Depthwise(Depthwise { n, config })
+        } else if g == 1 && kh * kw > 1 {
+            Self::Direct(Direct { n, config })
         } else {
             Self::Im2col(Im2col { n, config })
         }
@@ -154,9 +161,11 @@ impl Method {
         match self {
             Self::Empty(n) => buffer(n.b * n.o * n.oh * n.ow),
             Self::Depthwise(d) => d.run(x, weight, finish),
+            Self::Direct(d) => d.run(x, weight, finish),
             Self::Im2col(m) => m.run(x, weight, finish),
             Self::Winograd(w) => {
-                let mut y = buffer(w.b * w.o * w.oh * w.ow);
+                // SAFETY: every strip is written.
+                let mut y = unsafe { uncleared(w.b * w.o * w.oh * w.ow) };
                 w.run(x, &Kernels::forward(weight, w.o, w.c), finish, &mut y);
                 y
             }
@@ -168,9 +177,15 @@ impl Method {
         match self {
             Self::Empty(n) => buffer(n.b * n.c * n.h * n.w),
             Self::Depthwise(d) => d.input_grad(weight, dy),
+            // Few channels fill no vectors where they stand side by side.
+            Self::Direct(Direct { n, config }) if n.c < DIRECT_CHANNELS => {
+                Im2col { n: *n, config: *config }.input_grad(weight, dy)
+            }
+            Self::Direct(d) => d.input_grad(weight, dy),
             Self::Im2col(m) => m.input_grad(weight, dy),
             Self::Winograd(w) => {
-                let mut dx = buffer(w.b * w.c * w.h * w.w);
+                // SAFETY: every strip is written.
+                let mut dx = unsafe { uncleared(w.b * w.c * w.h * w.w) };
                 let back = Winograd {
                     c: w.o,
                     h: w.oh,
@@ -193,6 +208,7 @@ impl Method {
         match self {
             Self::Empty(n) => vec![0.0; n.o * n.c / n.g * n.kh * n.kw],
             Self::Depthwise(d) => d.weight_grad(x, dy),
+            Self::Direct(d) => d.weight_grad(x, dy),
             Self::Im2col(m) => m.weight_grad(x, dy),
             Self::Winograd(w) => w.weight_grad(x, dy),
         }
@@ -228,7 +244,7 @@ impl Kernel for Conv {
     fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, ())> {
         let bias = self.has_bias.then(|| x[2].data);
         let residual = x.get(2 + usize::from(self.has_bias)).map(|r| r.data);
-        let finish = Finish { bias, residual, clamp: self.clamp };
+        let finish = Finish { scale: None, bias, residual, clamp: self.clamp };
         let y = self.method.run(x[0].data, x[1].data, &finish);
         Ok((y, vec![self.n.b, self.n.o, self.n.oh, self.n.ow], ()))
     }

@@ -69,6 +69,36 @@ impl Plane {
             }
         }
     }
+
+    /// For each part of a row, first place with a column of a source of `w` columns (not spread), that column, and how
+    /// many there are, `stride` apart in the source.
+    fn parts(&self, w: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+        let (stride, wide, origin) = (self.stride, self.wide, self.origin[1]);
+        (0..stride).map(move |part| {
+            // Place j of the part holds column j stride + part + origin.
+            let start = part as isize + origin;
+            let first = usize::try_from(-start).unwrap_or(0).div_ceil(stride).min(wide);
+            let from = usize::try_from((first * stride) as isize + start).unwrap_or(0).min(w);
+            (first, from, w.saturating_sub(from).div_ceil(stride).min(wide - first))
+        })
+    }
+
+    /// Writes what lies at the places of source pixels back to `dst` of rows of `w` values (not spread), zero where a
+    /// pixel has no place.
+    fn read(&self, src: &[f32], w: usize, dst: &mut [f32]) {
+        let line = self.stride * self.wide;
+        for (y, dst) in dst.chunks_exact_mut(w).enumerate() {
+            dst.fill(0.0);
+            let Ok(row) = usize::try_from(y as isize - self.origin[0]) else { continue };
+            if row >= self.rows {
+                continue;
+            }
+            for (part, (first, from, n)) in self.parts(w).enumerate() {
+                let src = &src[row * line + part * self.wide + first..][..n];
+                dst[from..].iter_mut().step_by(self.stride).zip(src).for_each(|(d, s)| *d = *s);
+            }
+        }
+    }
 }
 
 simd_fn! {
@@ -294,6 +324,40 @@ simd_fn! {
     }
 }
 
+simd_fn! {
+    /// Adds `dy` to `dst` at the first place under each window whose value is the window's largest, `y`.
+    fn row_max_grad<V>(
+        src: &[f32], line: usize, offsets: &[usize], n: usize, y: &[f32], dy: &[f32], dst: &mut [f32],
+    ) {
+        let zero = V::splat(0.0);
+        for r in 0..y.len() / n {
+            let (y, dy) = (&y[r * n..(r + 1) * n], &dy[r * n..(r + 1) * n]);
+            let mut j = 0;
+            while j < n {
+                let m = V::N.min(n - j);
+                let largest = V::load_part(&y[j..j + m], 0.0);
+                // What no place has taken yet; nothing beyond the row.
+                let mut left = V::load_part(&dy[j..j + m], 0.0);
+                for t in 0..offsets.len() {
+                    let at = r * line + offsets[t] + j;
+                    let x = V::load(&src[at..at + V::N]);
+                    let to = &mut dst[at..at + V::N];
+                    V::load(to).add(x.select_lt(largest, zero, left)).store(to);
+                    left = x.select_lt(largest, left, zero);
+                }
+                j += m;
+            }
+        }
+    }
+}
+
+/// Room for planes of one task.
+#[derive(Default)]
+pub(super) struct MaxScratch {
+    padded: Vec<f32>,
+    grads: Vec<f32>,
+}
+
 impl MaxPlane {
     /// Windows of `kernel`, `stride` and `dilation` over planes with `padding` before, `out` of them.
     pub fn new(
@@ -312,8 +376,18 @@ impl MaxPlane {
     }
 
     /// `y`: [oh, ow] from `x`: [h, w] without NaN.
-    pub fn run(&self, x: &[f32], w: usize, padded: &mut Vec<f32>, y: &mut [f32]) {
+    pub fn run(&self, x: &[f32], w: usize, scratch: &mut MaxScratch, y: &mut [f32]) {
+        self.plane.fill(x, w, f32::NEG_INFINITY, &mut scratch.padded);
+        row_max(&scratch.padded, self.line, &self.offsets, self.ow, y);
+    }
+
+    /// The gradient of `x`, without NaN, from that of `y`.
+    pub fn grad(&self, x: &[f32], w: usize, scratch: &mut MaxScratch, (y, dy): (&[f32], &[f32]), dx: &mut [f32]) {
+        let MaxScratch { padded, grads } = scratch;
         self.plane.fill(x, w, f32::NEG_INFINITY, padded);
-        row_max(padded, self.line, &self.offsets, self.ow, y);
+        grads.clear();
+        grads.resize(padded.len(), 0.0);
+        row_max_grad(padded, self.line, &self.offsets, self.ow, y, dy, grads);
+        self.plane.read(grads, w, dx);
     }
 }

@@ -3,7 +3,8 @@
 
 use super::conv::{Conv2d, Finish, Sizes};
 use super::product::{PANEL, dots, pack, product};
-use crate::matmul::buffer;
+use crate::matmul::{buffer, uncleared};
+use crate::reused::Reused;
 use crate::shared::Shared;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -24,7 +25,8 @@ const RUN: usize = 768;
 /// `dy`: [b, o, pixels] as [o, b, pixels].
 fn side_by_side(dy: &[f32], b: usize, o: usize) -> Vec<f32> {
     let pixels = dy.len() / (b * o);
-    let mut all = buffer(dy.len());
+    // SAFETY: every row is written.
+    let mut all = unsafe { uncleared(dy.len()) };
     all.par_chunks_mut(b * pixels).enumerate().for_each(|(r, row)| {
         for (image, to) in row.chunks_exact_mut(pixels).enumerate() {
             to.copy_from_slice(&dy[(image * o + r) * pixels..][..pixels]);
@@ -159,25 +161,41 @@ impl Im2col {
         let ((cg, og), depth, pixels) = (self.group(), self.depth(), self.pixels());
         let step = self.tile(depth + og);
         let tiles = pixels.div_ceil(step);
-        let mut y = buffer(b * o * pixels);
+        let together = self.together(depth + og);
+        // SAFETY: every tile is written.
+        let mut y = unsafe { uncleared(b * o * pixels) };
         let out = Shared::new(&mut y);
-        let task = |(columns, result): &mut (Vec<f32>, Vec<f32>), task: usize| {
-            let (image, group, tile) = (task / (g * tiles), task / tiles % g, task % tiles);
-            let tile = tile * step..((tile + 1) * step).min(pixels);
-            let n = tile.len();
-            columns.resize(depth * n, 0.0);
-            result.resize(og * n, 0.0);
-            self.lay_out(&x[(image * c + group * cg) * h * w..][..cg * h * w], 0..depth, &tile, columns, n);
+        let task = |(columns, result): &mut (Reused, Reused), task: usize| {
+            let (start, group, tile) = (task / (g * tiles) * together, task / tiles % g, task % tiles);
+            let (images, tile) = (start..(start + together).min(b), tile * step..((tile + 1) * step).min(pixels));
+            let (len, n) = (tile.len(), images.len() * tile.len());
+            let (columns, result) = (columns.room(depth * n), result.room(og * n));
+            for image in images.clone() {
+                let x = &x[(image * c + group * cg) * h * w..][..cg * h * w];
+                self.lay_out(x, 0..depth, &tile, &mut columns[(image - start) * len..], n);
+            }
             product(&panels[group], og, depth, columns, n, n, result, n);
             for (r, row) in result.chunks_exact(n).enumerate() {
                 let channel = group * og + r;
-                let place = (image * o + channel) * pixels + tile.start;
-                // SAFETY: each task writes its own tile of its own image and group.
-                finish.row(channel, place, row, unsafe { out.slice(place, n) });
+                for (image, row) in images.clone().zip(row.chunks_exact(len)) {
+                    let place = (image * o + channel) * pixels + tile.start;
+                    // SAFETY: each task writes its own tile of its own images and group.
+                    finish.row(channel, place, row, unsafe { out.slice(place, len) });
+                }
             }
         };
-        (0..b * g * tiles).into_par_iter().for_each_init(Default::default, task);
+        (0..b.div_ceil(together) * g * tiles).into_par_iter().for_each_init(Default::default, task);
         y
+    }
+
+    /// Images per task, so that products of small ones are wide; an even number of tasks where several are joined.
+    fn together(&self, rows: usize) -> usize {
+        let fit = (TILE / rows.max(1)).clamp(48, 192) / self.pixels();
+        if fit < 2 {
+            return 1;
+        }
+        let tasks = self.n.b.div_ceil(fit).next_multiple_of(2);
+        self.n.b.div_ceil(tasks).max(1)
     }
 
     /// The gradient of the input.

@@ -1,9 +1,9 @@
 //! Max pooling and the mean over an image.
 
-use super::depthwise::MaxPlane;
+use super::depthwise::{MaxPlane, MaxScratch};
 use super::image;
 use super::separable::sizes;
-use crate::matmul::buffer;
+use crate::matmul::uncleared;
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use crate::simd::{math, simd_fn};
 use candle_core::{D, Result, Tensor, bail};
@@ -133,9 +133,9 @@ impl MaxPool {
         (0..n_rows).flat_map(move |i| (0..n_cols).map(move |j| (top + i * down) * w + left + j * right))
     }
 
-    fn plane(&self, x: &[f32], padded: &mut Vec<f32>, y: &mut [f32]) {
+    fn plane(&self, x: &[f32], scratch: &mut MaxScratch, y: &mut [f32]) {
         if let Some(regular) = self.regular.as_ref().filter(|_| finite(x)) {
-            return regular.run(x, self.size[1], padded, y);
+            return regular.run(x, self.size[1], scratch, y);
         }
         let windows = self.rows.windows.iter().flat_map(|r| self.cols.windows.iter().map(move |c| (*r, *c)));
         for (y, (r, c)) in y.iter_mut().zip(windows) {
@@ -144,7 +144,11 @@ impl MaxPool {
         }
     }
 
-    fn plane_grad(&self, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
+    fn plane_grad(&self, x: &[f32], y: &[f32], dy: &[f32], scratch: &mut MaxScratch, dx: &mut [f32]) {
+        if let Some(regular) = self.regular.as_ref().filter(|_| finite(x)) {
+            return regular.grad(x, self.size[1], scratch, (y, dy), dx);
+        }
+        dx.fill(0.0);
         let windows = self.rows.windows.iter().flat_map(|r| self.cols.windows.iter().map(move |c| (*r, *c)));
         for ((y, dy), (r, c)) in y.iter().zip(dy).zip(windows) {
             let same = |at: &usize| x[*at] == *y || (y.is_nan() && x[*at].is_nan());
@@ -162,18 +166,20 @@ impl Kernel for MaxPool {
     fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, ())> {
         let (oh, ow) = (self.rows.windows.len(), self.cols.windows.len());
         let (b, c) = (x[0].dims[0], x[0].dims[1]);
-        let mut y = buffer(b * c * oh * ow);
+        // SAFETY: every plane is written.
+        let mut y = unsafe { uncleared(b * c * oh * ow) };
         let planes = y.par_chunks_mut(oh * ow).zip(x[0].data.par_chunks(self.size[0] * self.size[1]));
-        planes.with_min_len(4).for_each_init(Vec::new, |padded, (y, x)| self.plane(x, padded, y));
+        planes.with_min_len(4).for_each_init(MaxScratch::default, |scratch, (y, x)| self.plane(x, scratch, y));
         Ok((y, vec![b, c, oh, ow], ()))
     }
 
     fn backward(&self, x: &[Arg<'_>], (): &(), y: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
         let (plane, out) = (self.size[0] * self.size[1], self.rows.windows.len() * self.cols.windows.len());
-        let mut dx = vec![0.0; x[0].data.len()];
+        // SAFETY: every plane is written before it is read.
+        let mut dx = unsafe { uncleared(x[0].data.len()) };
         let inputs = x[0].data.par_chunks(plane).zip(y.par_chunks(out)).zip(gy.par_chunks(out));
         let planes = dx.par_chunks_mut(plane).zip(inputs).with_min_len(4);
-        planes.for_each(|(dx, ((x, y), dy))| self.plane_grad(x, y, dy, dx));
+        planes.for_each_init(MaxScratch::default, |scratch, (dx, ((x, y), dy))| self.plane_grad(x, y, dy, scratch, dx));
         Ok(vec![Some(dx)])
     }
 }
@@ -193,7 +199,8 @@ impl Kernel for Mean {
 
     fn backward(&self, x: &[Arg<'_>], (): &(), _: &[f32], gy: &[f32], _: &[bool]) -> Result<Grads> {
         let pixels = x[0].dims[2] * x[0].dims[3];
-        let mut dx = buffer(x[0].data.len());
+        // SAFETY: every plane is written.
+        let mut dx = unsafe { uncleared(x[0].data.len()) };
         let planes = dx.par_chunks_mut(pixels).zip(gy).with_min_len(64);
         planes.for_each(|(dx, g)| dx.fill(g / pixels as f32));
         Ok(vec![Some(dx)])
