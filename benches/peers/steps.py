@@ -95,10 +95,63 @@ def resnet18():
     return nn.Sequential(*stem, *(Residual(*p) for p in plan), *head)
 
 
-def images(training, batch=8, side=224):
+class Same(nn.Conv2d):
+    """TensorFlow's padding: the odd pixel stands after."""
+
+    def forward(self, x):
+        (k, _), (s, _) = self.kernel_size, self.stride
+        pad = [max((-(-n // s) - 1) * s + k - n, 0) for n in (x.shape[3], x.shape[2]) for _ in (0, 1)]
+        pad = [pad[0] // 2, pad[0] - pad[0] // 2, pad[2] // 2, pad[2] - pad[2] // 2]
+        if pad[0] == pad[1] and pad[2] == pad[3]:
+            return F.conv2d(x, self.weight, None, s, (pad[2], pad[0]), 1, self.groups)
+        return F.conv2d(F.pad(x, pad), self.weight, None, s, 0, 1, self.groups)
+
+
+def unit(i, o, k, s=1, groups=1, act=True):
+    parts = [Same(i, o, k, s, groups=groups, bias=False), nn.BatchNorm2d(o, eps=1e-3, momentum=0.01)]
+    return nn.Sequential(*parts, *([nn.ReLU6(inplace=True)] if act else []))
+
+
+class Inverted(nn.Module):
+    def __init__(self, i, o, k, s, expansion):
+        super().__init__()
+        wide = i * expansion
+        expand = [unit(i, wide, 1)] if expansion > 1 else []
+        self.body = nn.Sequential(*expand, unit(wide, wide, k, s, wide), unit(wide, o, 1, act=False))
+        self.add = s == 1 and i == o
+
+    def forward(self, x):
+        return self.body(x) + x if self.add else self.body(x)
+
+
+class Lite0(nn.Module):
+    """EfficientNet-Lite0, frozen up to and with block 8 when it trains, all batch norms on running statistics."""
+
+    def __init__(self):
+        super().__init__()
+        plan = [(1, 3, 1, 1, 32, 16), (2, 3, 2, 6, 16, 24), (2, 5, 2, 6, 24, 40), (3, 3, 2, 6, 40, 80),
+                (3, 5, 1, 6, 80, 112), (4, 5, 2, 6, 112, 192), (1, 3, 1, 6, 192, 320)]
+        blocks = [Inverted(i if r == 0 else o, o, k, s if r == 0 else 1, e) for n, k, s, e, i, o in plan for r in range(n)]
+        self.lower = nn.Sequential(unit(3, 32, 3, 2), *blocks[:9]).requires_grad_(False)
+        self.upper = nn.Sequential(*blocks[9:], unit(320, 1280, 1))
+        self.dropout, self.head = nn.Dropout(0.2), nn.Linear(1280, 1000)
+
+    def train(self, training=True):
+        super().train(training)
+        for m in self.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.eval()
+        return self
+
+    def forward(self, x):
+        return self.head(self.dropout(self.upper(self.lower(x)).mean((2, 3))))
+
+
+def images(training, make=resnet18, batch=8, side=224):
     def prepare():
-        model = resnet18().train(training)
-        opt = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=1e-4)
+        model = make().train(training)
+        params = [p for p in model.parameters() if p.requires_grad]
+        opt = torch.optim.SGD(params, lr=1e-3, momentum=0.9, nesterov=True, weight_decay=1e-4)
         x, targets = torch.randn(batch, 3, side, side), torch.randint(0, 1000, (batch,))
 
         def step():
@@ -118,6 +171,7 @@ def images(training, batch=8, side=224):
 
 workloads = {"gpt-step-f32": (9, train()), "generate-b1": (5, write(1)), "generate-b16": (5, write(16))}
 workloads |= {"resnet18-step-b8-224": (9, images(True)), "resnet18-infer-b8-224": (9, images(False))}
+workloads |= {"lite0-step-b48-96": (9, images(True, Lite0, 48, 96)), "lite0-infer-b48-96": (9, images(False, Lite0, 48, 96))}
 for t in [128, 256, 512, 1024, 2048, 4096]:
     workloads[f"gpt-length-{t}"] = (3, train(layers=2, batch=4096 // t, t=t))
 for heads in [2, 4, 8, 12]:

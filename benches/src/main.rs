@@ -9,10 +9,10 @@
 mod gpt;
 mod images;
 mod measure;
+mod network;
 mod ops;
 mod peers;
 mod plot;
-mod resnet;
 mod steps;
 
 use std::process::ExitCode;

@@ -2,7 +2,7 @@
 
 use crate::gpt::{GPT_STEP, Shape, Trainer, Writer};
 use crate::measure::{Step, Workload};
-use crate::resnet::Images;
+use crate::network::{Images, Network, lite0, resnet18};
 
 fn train(name: String, repeats: usize, shape: Shape) -> Workload {
     Workload::new(name, repeats, move || {
@@ -18,18 +18,21 @@ fn write(batch: usize) -> Workload {
     })
 }
 
-/// One training step, or one forward pass in evaluation mode, on 8 images of 224 pixels.
-fn images(name: &str, train: bool) -> Workload {
+/// One training step, or one forward pass in evaluation mode.
+fn images(name: &str, network: Network, train: bool) -> Workload {
     Workload::new(name, 9, move || {
-        let mut images = Images::new(8, 224, train)?;
+        let mut images = Images::new(&network, train)?;
         Ok(Box::new(move || if train { images.step() } else { images.infer() }) as Step)
     })
 }
 
-/// ResNet-18, `gpt-step-f32`, generation with its model, and the same model over sequence length and width.
+/// ResNet-18, EfficientNet-Lite0, `gpt-step-f32`, generation with its model, and the same model over sequence length and width.
 pub fn workloads() -> Vec<Workload> {
     let mut all = vec![train("gpt-step-f32".to_string(), 9, GPT_STEP), write(1), write(16)];
-    all.extend([images("resnet18-step-b8-224", true), images("resnet18-infer-b8-224", false)]);
+    all.extend([("step", true), ("infer", false)].into_iter().flat_map(|(what, train)| {
+        let resnet = images(&format!("resnet18-{what}-b8-224"), resnet18(), train);
+        [resnet, images(&format!("lite0-{what}-b48-96"), lite0(), train)]
+    }));
     for t in [128, 256, 512, 1024, 2048, 4096] {
         all.push(train(format!("gpt-length-{t}"), 3, Shape { layers: 2, batch: 4096 / t, t, ..GPT_STEP }));
     }
