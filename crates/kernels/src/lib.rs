@@ -11,6 +11,7 @@
 
 mod backward;
 pub mod check;
+pub mod jpeg;
 mod key;
 mod matmul;
 mod node;

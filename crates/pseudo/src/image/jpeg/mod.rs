@@ -1,5 +1,7 @@
 //! JPEG: the markers before the picture, and the picture at full size or less.
 
+mod baseline;
+
 use image::metadata::Orientation;
 use jpeg_decoder::{Decoder as ScaledDecoder, PixelFormat};
 use zune_jpeg::JpegDecoder;
@@ -45,9 +47,13 @@ pub(super) fn decode(
     }
     let short = header.width.min(header.height);
     let enough = |n: &usize| short_side.is_some_and(|s| s > 0 && short.div_ceil(*n) >= s);
-    match [8, 4, 2].into_iter().find(enough) {
+    let n = [8, 4, 2].into_iter().find(enough).unwrap_or(1);
+    if let Some(image) = baseline::decode(content, n) {
+        return Ok(image);
+    }
+    match n {
         // Grey and the three channels of YCbCr or RGB; CMYK is rare and stays with the one converter.
-        Some(n) if matches!(header.channels, 1 | 3) && header.bits == 8 => scaled(content, header, n),
+        2.. if matches!(header.channels, 1 | 3) && header.bits == 8 => scaled(content, header, n),
         _ => full(content, header),
     }
 }
@@ -133,3 +139,6 @@ impl<'a> Iterator for Segments<'a> {
         Some(Ok((marker, body)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! From planes to rows of red, green and blue.
+
+use crate::simd::simd_fn;
+
+/// How a plane of less resolution reaches that of the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upsampling {
+    /// Twice as many columns.
+    pub across: bool,
+    /// Twice as many rows.
+    pub down: bool,
+    /// By triangles, not by repetition.
+    pub smooth: bool,
+}
+
+impl Upsampling {
+    /// Writes row `y` of the picture from a plane of `width x height` samples, of which `plane(i)` is row `i`.
+    ///
+    /// `out` is as wide as the plane, or twice as wide where columns are doubled; `room` is scratch.
+    pub fn row<'a>(
+        self,
+        plane: impl Fn(usize) -> &'a [u8],
+        (width, height): (usize, usize),
+        y: usize,
+        room: &mut Vec<u16>,
+        out: &mut [u8],
+    ) {
+        let near = if self.down { y / 2 } else { y };
+        let rows = self.smooth && self.down;
+        let far = if !rows {
+            near
+        } else if y % 2 == 0 {
+            near.saturating_sub(1)
+        } else {
+            (near + 1).min(height - 1)
+        };
+        let (near, far) = (&plane(near)[..width], &plane(far)[..width]);
+        // libjpeg interpolates no plane of two columns.
+        let columns = self.smooth && self.across && width > 2;
+        room.resize(width + 2, 0);
+        match (rows && (columns || !self.across), columns) {
+            (true, true) => {
+                weigh(near, far, &mut room[1..=width]);
+                double(ends(room), out, 4, 8, 7);
+            }
+            (false, true) => {
+                widen(near, &mut room[1..=width]);
+                double(ends(room), out, 2, 1, 2);
+            }
+            (true, false) => between(near, far, 1 + (y % 2) as u16, out),
+            (false, false) if self.across => {
+                out.chunks_mut(2).zip(near).for_each(|(pair, &v)| pair.fill(v));
+            }
+            (false, false) => out.copy_from_slice(near),
+        }
+    }
+}
+
+/// Repeats the outermost values beyond both ends.
+fn ends(room: &mut [u16]) -> &[u16] {
+    let n = room.len();
+    (room[0], room[n - 1]) = (room[1], room[n - 2]);
+    room
+}
+
+simd_fn! {
+    /// `3 near + far`.
+    fn weigh<V>(near: &[u8], far: &[u8], out: &mut [u16]) {
+        for ((o, &n), &f) in out.iter_mut().zip(near).zip(far) {
+            *o = 3 * u16::from(n) + u16::from(f);
+        }
+    }
+}
+
+simd_fn! {
+    fn widen<V>(from: &[u8], out: &mut [u16]) {
+        for (o, &v) in out.iter_mut().zip(from) {
+            *o = u16::from(v);
+        }
+    }
+}
+
+simd_fn! {
+    /// `(3 near + far + bias) / 4`.
+    fn between<V>(near: &[u8], far: &[u8], bias: u16, out: &mut [u8]) {
+        for ((o, &n), &f) in out.iter_mut().zip(near).zip(far) {
+            *o = ((3 * u16::from(n) + u16::from(f) + bias) >> 2) as u8;
+        }
+    }
+}
+
+simd_fn! {
+    /// Two values from each of the inner ones of `from`: `(3 here + left + low) >> shift`, `(3 here + right + high) >> shift`.
+    fn double<V>(from: &[u16], out: &mut [u8], shift: u16, low: u16, high: u16) {
+        let n = from.len() - 2;
+        let (left, here, right) = (&from[..n], &from[1..=n], &from[2..]);
+        for ((pair, (&l, &r)), &h) in out.chunks_exact_mut(2).zip(left.iter().zip(right)).zip(here) {
+            let (a, b) = ((3 * h + l + low) >> shift, (3 * h + r + high) >> shift);
+            pair.copy_from_slice(&(a | b << 8).to_le_bytes());
+        }
+    }
+}
+
+simd_fn! {
+    /// Writes `[width, 3]` bytes of red, green and blue from as many of luma and chroma (ITU-R BT.601, full range, as JFIF
+    /// has it).
+    pub fn rgb_row<V>(luma: &[u8], blue: &[u8], red: &[u8], out: &mut [u8]) {
+        for (((pixel, &y), &cb), &cr) in out.chunks_exact_mut(3).zip(luma).zip(blue).zip(red) {
+            let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
+            let r = y + ((91_881 * cr + 32_768) >> 16);
+            let g = y + ((-22_554 * cb - 46_802 * cr + 32_768) >> 16);
+            let b = y + ((116_130 * cb + 32_768) >> 16);
+            pixel.copy_from_slice(&[r, g, b].map(|v| v.clamp(0, 255) as u8));
+        }
+    }
+}
+
+/// Writes `[width, 3]` equal bytes.
+pub fn grey_row(luma: &[u8], out: &mut [u8]) {
+    out.chunks_exact_mut(3).zip(luma).for_each(|(pixel, &y)| pixel.fill(y));
+}
