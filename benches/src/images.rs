@@ -1,15 +1,21 @@
-//! JPEG files to tensors, one thread, decoding and augmenting apart: images a second a core are the files' number over the
-//! time. `SMALL` photographs of about 300 x 250 pixels and `LARGE` of 1280 x 960.
+//! JPEG files to tensors, one thread, decoding and augmenting apart, in images a second. `SMALL` photographs of about
+//! 224 x 224 pixels and `LARGE` of 1280 x 960.
+//!
+//! `decode-*` decodes at full size; `to112-*` and `to256-*` to a shorter side of so many pixels (JPEG at 1/2, 1/4 or 1/8 of its
+//! size where that is enough, then bilinear resizing with antialiasing). From decoded pixels: `weak-*` resizes to 256, crops 224
+//! at random, mirrors, normalises to `[3, h, w]` floats; `strong-*` applies three operations of RandAugment and a cutout
+//! in between; `randaugment-*` is those alone, bytes to bytes at 224 x 224. `views-*` is the whole way from the file to a
+//! weak and a strong view.
 //!
 //! The files are the Grocery Store's, where `CHANDLERY_DATA` names a folder that has it, and patterns of clothes otherwise;
-//! the large ones are mosaics of the small. All are in memory before the clock starts, so that no disk is measured. The
-//! peer is torchvision over Pillow, as the published code bases load: it decodes in full, and anew the geometry of each
-//! view.
+//! the large ones are mosaics of the small. All are in memory before the clock starts, so that no disk is measured. What the
+//! peers do is said in `peers/images.py`.
 
 use crate::measure::{Step, Workload};
 use candle_core::{Error, Result};
+use chandlery::kernels::Stream;
 use chandlery::pseudo::data::{Dataset, Fold, Location};
-use chandlery::pseudo::image::{Decode, Image, View, Views, crop, epoch_key, resize};
+use chandlery::pseudo::image::{Decode, Image, Resize, View, Views, centre_crop, crop, epoch_key, resize};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
@@ -22,22 +28,49 @@ fn folder() -> PathBuf {
 }
 
 pub fn workloads() -> Vec<Workload> {
-    let mut all = Vec::new();
-    for (size, n) in [("small", SMALL), ("large", LARGE)] {
-        all.push(Workload::new(format!("decode-{size}-{n}"), 7, move || decode(size)));
-        all.push(Workload::new(format!("views-{size}-{n}"), 7, move || both_views(size)));
-    }
-    all.push(Workload::new(format!("weak-small-{SMALL}"), 7, || augment(View::Weak)));
-    all.push(Workload::new(format!("strong-small-{SMALL}"), 7, || augment(View::Strong)));
-    all
+    let small = |what: &str| format!("{what}-small-{SMALL}");
+    let large = |what: &str| format!("{what}-large-{LARGE}");
+    vec![
+        Workload::new(small("decode"), 7, || decode("small", None)),
+        Workload::new(large("decode"), 7, || decode("large", None)),
+        Workload::new(small("to112"), 7, || decode("small", Some(112))),
+        Workload::new(large("to256"), 7, || decode("large", Some(256))),
+        Workload::new(small("weak"), 7, || augment(View::Weak)),
+        Workload::new(small("strong"), 7, || augment(View::Strong)),
+        Workload::new(small("randaugment"), 7, operations),
+        Workload::new(small("views"), 7, || both_views("small")),
+        Workload::new(large("views"), 7, || both_views("large")),
+    ]
 }
 
-/// Decoding to as many pixels as the views need.
-fn decode(size: &str) -> Result<Step> {
+/// Decoding in full, or to a shorter side.
+fn decode(size: &str, short_side: Option<usize>) -> Result<Step> {
     let (files, views) = (read(size)?, Views::default());
+    let to = short_side.map(|side| Views { resize: Resize::ShortSide(side), ..Views::default() });
     Ok(Box::new(move || {
         for file in &files {
-            black_box(views.decode.decode(file, Some(views.resize.side())).map_err(Error::wrap)?);
+            black_box(match &to {
+                Some(to) => to.prepare(file),
+                None => views.decode.decode(file, None),
+            })
+            .map_err(Error::wrap)?;
+        }
+        Ok(())
+    }))
+}
+
+/// Three operations and a cutout.
+fn operations() -> Result<Step> {
+    let views = Views::default();
+    let prepare = |file: &Vec<u8>| Ok(centre_crop(&views.prepare(file).map_err(Error::wrap)?, views.crop));
+    let images: Vec<Image> = read("small")?.iter().map(prepare).collect::<Result<_>>()?;
+    let mut epoch = 0;
+    Ok(Box::new(move || {
+        epoch += 1;
+        for (i, image) in images.iter().enumerate() {
+            let mut seen = image.clone();
+            views.strong.apply(&mut seen, &mut Stream::new(epoch_key(0, epoch).at(i as u64)));
+            black_box(&seen);
         }
         Ok(())
     }))

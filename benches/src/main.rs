@@ -83,6 +83,12 @@ fn run() -> Result<(), String> {
             continue;
         }
         let ours = measure::spawn(&args.suite, &name, args.threads)?;
+        if args.suite == "images" {
+            let routes = if args.peers { &peers::IMAGE_ROUTES[..] } else { &[] };
+            let peer = |route: &&str| peers::spawn("images", &format!("{name}@{route}"), args.threads);
+            table.rates(&ours, &routes.iter().map(peer).collect::<Result<Vec<_>, _>>()?);
+            continue;
+        }
         let theirs = if args.peers { Some(peers::spawn(&args.suite, &name, args.threads)?) } else { None };
         rows.push(table.row(&ours, theirs.as_ref()));
     }

@@ -16,6 +16,9 @@ pub fn spawn(suite: &str, name: &str, threads: usize) -> Result<Value, String> {
     measure::last_json(&mut command, name)
 }
 
+/// The peers of `images`, by the names that their script knows.
+pub const IMAGE_ROUTES: [&str; 2] = ["pillow", "torchvision"];
+
 /// Prints results as JSON lines or as a table.
 pub struct Table {
     json: bool,
@@ -51,6 +54,30 @@ impl Table {
         self.line(&format!("| {name} |{own}{peer}"));
         both
     }
+
+    /// Prints images a second (median, the best repetition in brackets) beside those of each of [`IMAGE_ROUTES`].
+    pub fn rates(&mut self, ours: &Value, theirs: &[Value]) {
+        let all = || std::iter::once(ours).chain(theirs);
+        if self.json {
+            return all().for_each(|v| self.line(&v.to_string()));
+        }
+        if !self.headed {
+            self.headed = true;
+            self.line("| workload | images/s (best) | Pillow | torchvision | / Pillow | / torchvision |");
+            self.line("|---|---:|---:|---:|---:|---:|");
+        }
+        let rates: String =
+            all().map(|v| format!(" {:.0} ({:.0}) |", rate(ours, v, false), rate(ours, v, true))).collect();
+        let ratios: String = theirs.iter().map(|v| format!(" {:.2} |", ratio(ours, v))).collect();
+        self.line(&format!("| {} |{rates}{ratios}", ours["name"].as_str().unwrap_or("?")));
+    }
+}
+
+/// Images a second from a workload's time and the number its name ends with; of the best repetition where `best`.
+fn rate(ours: &Value, of: &Value, best: bool) -> f64 {
+    let images = ours["name"].as_str().and_then(|name| name.rsplit('-').next()?.parse::<f64>().ok());
+    let ms = of[if best { "min_ms" } else { "ms" }].as_f64();
+    images.zip(ms).map_or(f64::NAN, |(n, ms)| n / ms * 1e3)
 }
 
 fn columns(v: &Value) -> String {

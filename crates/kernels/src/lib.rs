@@ -17,6 +17,8 @@ mod matmul;
 mod node;
 mod ops;
 pub mod optim;
+pub mod pixels;
+pub mod resize;
 mod reused;
 mod shared;
 mod simd;

@@ -82,21 +82,14 @@ impl Bits<'_> {
     /// Makes at least 56 bits ready.
     #[inline(always)]
     pub(super) fn refill(&mut self) {
-        if let Some(Ok(eight)) = self.bytes.get(self.at..self.at + 8).map(<[u8; 8]>::try_from) {
-            self.buffer |= u64::from_be_bytes(eight) >> self.count;
-        } else {
-            self.refill_at_end();
-        }
+        // Nothing here takes a reference to the reader, which lives in registers.
+        let word = match self.bytes.get(self.at..self.at + 8).map(<[u8; 8]>::try_from) {
+            Some(Ok(eight)) => u64::from_be_bytes(eight),
+            _ => word_at_end(self.bytes, self.at),
+        };
+        self.buffer |= word >> self.count;
         self.at += (63 - self.count as usize) >> 3;
         self.count |= 56;
-    }
-
-    #[cold]
-    fn refill_at_end(&mut self) {
-        let mut eight = [0; 8];
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        eight[..rest.len()].copy_from_slice(rest);
-        self.buffer |= u64::from_be_bytes(eight) >> self.count;
     }
 
     /// The next `n` bits, 1 to 16 of those that are ready.
@@ -124,6 +117,15 @@ impl Bits<'_> {
     pub(super) fn position(&self) -> usize {
         self.at * 8 - self.count as usize
     }
+}
+
+/// The last bytes and zeros after them.
+#[cold]
+fn word_at_end(bytes: &[u8], at: usize) -> u64 {
+    let mut eight = [0; 8];
+    let rest = bytes.get(at..).unwrap_or_default();
+    eight[..rest.len()].copy_from_slice(rest);
+    u64::from_be_bytes(eight)
 }
 
 #[cfg(test)]

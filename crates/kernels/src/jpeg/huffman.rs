@@ -117,10 +117,10 @@ impl Huffman {
     }
 
     /// What an entry that is not complete stands for; `None` if no code begins like this. Takes up to 31 bits that are ready.
-    #[inline]
+    #[inline(always)]
     pub(super) fn finish(&self, entry: u32, bits: &mut Bits<'_>) -> Option<Next> {
         let (length, symbol) = match entry & 31 {
-            0 => self.long(bits)?,
+            0 => self.long(bits.peek(16))?,
             length => (length, (entry >> 16) as u8),
         };
         bits.pass(length);
@@ -132,8 +132,7 @@ impl Huffman {
     }
 
     #[cold]
-    fn long(&self, bits: &Bits<'_>) -> Option<(u32, u8)> {
-        let next = bits.peek(16);
+    fn long(&self, next: usize) -> Option<(u32, u8)> {
         for length in LOOK + 1..=16 {
             let (beyond, offset) = self.longer[length as usize];
             if next < beyond {

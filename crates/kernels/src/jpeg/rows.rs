@@ -106,16 +106,62 @@ simd_fn! {
     /// has it).
     pub fn rgb_row<V>(luma: &[u8], blue: &[u8], red: &[u8], out: &mut [u8]) {
         for (((pixel, &y), &cb), &cr) in out.chunks_exact_mut(3).zip(luma).zip(blue).zip(red) {
-            let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
-            let r = y + ((91_881 * cr + 32_768) >> 16);
-            let g = y + ((-22_554 * cb - 46_802 * cr + 32_768) >> 16);
-            let b = y + ((116_130 * cb + 32_768) >> 16);
-            pixel.copy_from_slice(&[r, g, b].map(|v| v.clamp(0, 255) as u8));
+            let (y, cb, cr) = (i16::from(y), i16::from(cb) - 128, i16::from(cr) - 128);
+            let r = y + from_red(cr);
+            let g = y + from_both(cb, cr);
+            let b = y + from_blue(cb);
+            let [r, g, b] = [r, g, b].map(|v| v.clamp(0, 255) as u8);
+            (pixel[0], pixel[1], pixel[2]) = (r, g, b);
         }
     }
+}
+
+// The three products in 16 bits, to the same whole numbers as 16 bits of fraction give; factors beyond 1/2 in parts.
+
+/// 1.402 `cr`.
+#[inline(always)]
+fn from_red(cr: i16) -> i16 {
+    // 0.402 in 16 bits.
+    cr + ((high(2 * cr, 26_345) + 1) >> 1)
+}
+
+/// 1.772 `cb`.
+#[inline(always)]
+fn from_blue(cb: i16) -> i16 {
+    // -0.228 in 16 bits.
+    2 * cb + ((high(2 * cb, -14_942) + 1) >> 1)
+}
+
+/// -0.34414 `cb` - 0.71414 `cr`.
+#[inline(always)]
+fn from_both(cb: i16, cr: i16) -> i16 {
+    let sum = i32::from(cb) * -22_554 + i32::from(cr) * 18_734 + 32_768;
+    (sum >> 16) as i16 - cr
+}
+
+/// The upper half of a product.
+#[inline(always)]
+fn high(a: i16, b: i16) -> i16 {
+    ((i32::from(a) * i32::from(b)) >> 16) as i16
 }
 
 /// Writes `[width, 3]` equal bytes.
 pub fn grey_row(luma: &[u8], out: &mut [u8]) {
     out.chunks_exact_mut(3).zip(luma).for_each(|(pixel, &y)| pixel.fill(y));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_those_of_sixteen_bits_of_fraction() {
+        for cb in -128..128 {
+            for cr in -128..128 {
+                let wanted = [91_881 * cr, -22_554 * cb - 46_802 * cr, 116_130 * cb].map(|v| (v + 32_768) >> 16);
+                let (b, r) = (cb as i16, cr as i16);
+                assert_eq!([from_red(r), from_both(b, r), from_blue(b)].map(i32::from), wanted, "{cb}, {cr}");
+            }
+        }
+    }
 }

@@ -177,15 +177,15 @@ fn checksum(bytes: &[u8]) -> u64 {
 /// A file that many threads read at positions of their own.
 #[cfg(unix)]
 #[derive(Debug)]
-struct Positioned(File);
+pub(super) struct Positioned(File);
 
 #[cfg(unix)]
 impl Positioned {
-    fn new(file: File) -> Self {
+    pub(super) fn new(file: File) -> Self {
         Self(file)
     }
 
-    fn read(&self, to: &mut [u8], at: u64) -> io::Result<()> {
+    pub(super) fn read(&self, to: &mut [u8], at: u64) -> io::Result<()> {
         std::os::unix::fs::FileExt::read_exact_at(&self.0, to, at)
     }
 }
@@ -193,15 +193,15 @@ impl Positioned {
 /// A file that many threads read at positions of their own, one after another.
 #[cfg(not(unix))]
 #[derive(Debug)]
-struct Positioned(std::sync::Mutex<File>);
+pub(super) struct Positioned(std::sync::Mutex<File>);
 
 #[cfg(not(unix))]
 impl Positioned {
-    fn new(file: File) -> Self {
+    pub(super) fn new(file: File) -> Self {
         Self(std::sync::Mutex::new(file))
     }
 
-    fn read(&self, to: &mut [u8], at: u64) -> io::Result<()> {
+    pub(super) fn read(&self, to: &mut [u8], at: u64) -> io::Result<()> {
         use std::io::{Read, Seek, SeekFrom};
         let mut file = self.0.lock().map_err(|_| io::Error::other("a reading thread failed"))?;
         file.seek(SeekFrom::Start(at))?;

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::DataError;
+use super::{DataError, Spool};
 use crate::image::{Decode, Image, ImageError, header};
 
 /// Which part of a data set an item belongs to, as its publisher or its folder says.
@@ -31,6 +31,15 @@ pub enum Pixels {
     File(PathBuf),
     /// The bytes of an encoded image.
     Encoded(Arc<[u8]>),
+    /// The bytes of an encoded image within a file of many.
+    Spooled {
+        /// The file.
+        spool: Spool,
+        /// Where the image begins.
+        at: u64,
+        /// Its bytes.
+        len: usize,
+    },
     /// Plain samples `[height, width, channels]` of 8 bits within a larger store.
     Raw {
         /// Columns.
@@ -51,6 +60,7 @@ impl fmt::Debug for Pixels {
         match self {
             Self::File(path) => write!(f, "File({})", path.display()),
             Self::Encoded(bytes) => write!(f, "Encoded({} bytes)", bytes.len()),
+            Self::Spooled { at, len, .. } => write!(f, "Spooled({len} bytes at {at})"),
             Self::Raw { width, height, channels, at, .. } => write!(f, "Raw({width} x {height} x {channels} at {at})"),
         }
     }
@@ -205,6 +215,7 @@ impl Dataset {
         let image = match &item.pixels {
             Pixels::File(path) => decode.open(&self.root.join(path), short_side),
             Pixels::Encoded(bytes) => decode.decode(bytes, short_side),
+            Pixels::Spooled { .. } => decode.decode(&self.content(item, decode)?, short_side),
             Pixels::Raw { width, height, channels, .. } => {
                 let samples = self.content(item, decode)?;
                 match channels {
@@ -235,6 +246,10 @@ impl Dataset {
         match &item.pixels {
             Pixels::File(path) => decode.read(&self.root.join(path)).map(Cow::Owned).map_err(fail),
             Pixels::Encoded(bytes) => Ok(Cow::Borrowed(bytes)),
+            Pixels::Spooled { spool, at, len } => {
+                let bytes = spool.read(*at, *len).map_err(ImageError::io(Path::new(&item.name)));
+                bytes.map(Cow::Owned).map_err(fail)
+            }
             Pixels::Raw { width, height, channels, store, at } => {
                 let expected = width * height * channels;
                 let got = store.len().saturating_sub(*at);

@@ -18,12 +18,15 @@ mod dataset;
 mod embedded;
 mod error;
 mod folder;
+#[cfg(feature = "parquet")]
+mod hub;
 mod idx;
 mod images;
 mod matlab;
 mod open;
 mod pack;
 mod split;
+mod spool;
 mod table;
 mod text;
 
@@ -33,11 +36,16 @@ pub use dataset::{BoundingBox, Coarse, ContentHash, Dataset, Fold, Item, Keypoin
 pub use embedded::{FASHION_MNIST_CLASSES, fashion_mnist};
 pub use error::DataError;
 use error::examples;
+#[cfg(feature = "parquet")]
+pub use hub::{HubColumns, hub_parquet};
 pub use images::Images;
 pub use open::{Layout, Location};
 pub use pack::pack_idx;
 pub use split::{Labelled, Split, SplitConfig};
+pub use spool::Spool;
 
+#[cfg(all(test, feature = "parquet"))]
+mod hub_tests;
 #[cfg(test)]
 mod layout_tests;
 #[cfg(test)]

@@ -1,3 +1,4 @@
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub enum Layout {
     Cars,
     /// FGVC-Aircraft.
     Aircraft,
+    /// Parquet files as the Hugging Face hub keeps image data sets; needs the feature `parquet`.
+    Parquet,
 }
 
 /// Where the data are.
@@ -62,6 +65,10 @@ impl Location {
             Layout::Birds => birds::read(path),
             Layout::Cars => cars::read(path),
             Layout::Aircraft => aircraft::read(&data_folder(path)),
+            #[cfg(feature = "parquet")]
+            Layout::Parquet => super::hub_parquet(path, &super::HubColumns::default()),
+            #[cfg(not(feature = "parquet"))]
+            Layout::Parquet => Err(DataError::layout(path, "parquet needs a build with `--features parquet`")),
         }
     }
 }
@@ -72,6 +79,13 @@ fn data_folder(path: &Path) -> PathBuf {
     if inner.join("variants.txt").is_file() { inner } else { path.to_owned() }
 }
 
+/// Whether this is a parquet file, or a folder with some, as a checkout from the hub.
+fn is_parquet(path: &Path) -> bool {
+    let ends = |path: &Path| path.extension().is_some_and(|end| end.eq_ignore_ascii_case("parquet"));
+    let holds = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().any(|e| ends(&e.path()));
+    ends(path) || holds(path) || holds(&path.join("data"))
+}
+
 /// The layout by the files that only it has.
 fn detect(path: &Path) -> Layout {
     let has = |name: &str| path.join(name).is_file();
@@ -79,7 +93,9 @@ fn detect(path: &Path) -> Layout {
         let names = std::fs::read_dir(path).into_iter().flatten().flatten();
         names.map(|e| e.file_name()).any(|name| name.to_string_lossy().starts_with(prefix))
     };
-    if path.is_file() || has("labels.csv") {
+    if is_parquet(path) {
+        Layout::Parquet
+    } else if path.is_file() || has("labels.csv") {
         Layout::Csv
     } else if has("classes.csv") && has("train.csv") && has("test.csv") {
         Layout::Grocery

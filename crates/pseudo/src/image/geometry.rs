@@ -2,9 +2,8 @@
 
 use std::cell::RefCell;
 
-use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use chandlery_kernels::pixels;
+use chandlery_kernels::resize::{Axis, resize_rgb};
 use serde::{Deserialize, Serialize};
 
 use super::{Image, ImageError};
@@ -39,9 +38,19 @@ impl Resize {
     }
 }
 
+/// Weights and scratch of one thread.
+#[derive(Default)]
+struct Room {
+    axes: Vec<Axis>,
+    bytes: Vec<u8>,
+}
+
+/// Most axes and bytes that a thread keeps.
+const KEPT: (usize, usize) = (16, 4 << 20);
+
 thread_local! {
-    // Keeps the resizer's buffers between images; its result depends on its arguments alone.
-    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
+    // The result depends on the arguments alone.
+    static ROOM: RefCell<Room> = RefCell::default();
 }
 
 /// Resizes bilinearly; where the image shrinks, the triangle widens with it (antialiasing, as in PIL and in torchvision
@@ -53,21 +62,31 @@ pub fn resize(image: &Image, width: usize, height: usize) -> Result<Image, Image
     if (width, height) == (image.width(), image.height()) {
         return Ok(image.clone());
     }
-    let fail = |why: &dyn std::fmt::Display| ImageError::Setting {
-        setting: "resize",
-        expected: "a size of at least 1 x 1 that memory holds",
-        got: format!("{width} x {height} ({why})"),
-    };
-    let side = |n: usize| u32::try_from(n).map_err(|e| fail(&e));
-    let (w, h) = (side(width)?, side(height)?);
-    // Typed, so that the resizer is compiled for this one layout of pixels.
-    let from = TypedImageRef::<U8x3>::from_buffer(side(image.width())?, side(image.height())?, image.pixels());
-    let from = from.map_err(|e| fail(&e))?;
-    let mut pixels = vec![0; width * height * 3];
-    let mut to = TypedImage::<U8x3>::from_buffer(w, h, &mut pixels).map_err(|e| fail(&e))?;
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    RESIZER.with(|resizer| resizer.borrow_mut().resize_typed(&from, &mut to, &options)).map_err(|e| fail(&e))?;
-    Image::new(width, height, pixels)
+    if width == 0 || height == 0 || width.checked_mul(height).is_none_or(|n| n > usize::MAX / 3) {
+        let (setting, expected) = ("resize", "a size of at least 1 x 1 that memory holds");
+        return Err(ImageError::Setting { setting, expected, got: format!("{width} x {height}") });
+    }
+    Ok(ROOM.with_borrow_mut(|room| {
+        if room.axes.len() > KEPT.0 {
+            room.axes.clear();
+        }
+        let across = axis(&mut room.axes, image.width(), width);
+        let down = axis(&mut room.axes, image.height(), height);
+        let (across, down) = (&room.axes[across], &room.axes[down]);
+        let small = Image::build(width, height, |out| resize_rgb(image.pixels(), across, down, &mut room.bytes, out));
+        if room.bytes.capacity() > KEPT.1 {
+            room.bytes = Vec::new();
+        }
+        small
+    }))
+}
+
+/// Where the axis of these lengths is among those made before; made now if it is not.
+fn axis(axes: &mut Vec<Axis>, from: usize, to: usize) -> usize {
+    axes.iter().position(|axis| axis.sizes() == (from, to)).unwrap_or_else(|| {
+        axes.push(Axis::bilinear(from, to));
+        axes.len() - 1
+    })
 }
 
 /// The `width x height` pixels whose corner is at column `x`, row `y`. What lies outside is the image mirrored at its
@@ -112,15 +131,11 @@ pub(super) fn middle(len: usize, side: usize) -> isize {
 
 /// Left becomes right.
 pub fn mirror(image: &mut Image) {
-    let width = image.width();
-    for row in image.pixels_mut().chunks_exact_mut(width * 3) {
-        let (mut a, mut b) = (0, width - 1);
-        while a < b {
-            for c in 0..3 {
-                row.swap(a * 3 + c, b * 3 + c);
-            }
-            (a, b) = (a + 1, b - 1);
-        }
+    let stride = image.width() * 3;
+    let mut old = vec![0; stride];
+    for row in image.pixels_mut().chunks_exact_mut(stride) {
+        old.copy_from_slice(row);
+        pixels::mirrored(&old, row);
     }
 }
 

@@ -1,3 +1,4 @@
+use chandlery_kernels::pixels;
 use serde::{Deserialize, Serialize};
 
 use super::{Image, ImageError};
@@ -60,15 +61,7 @@ impl Normalise {
             let what = format!("floats for an image of {} x {} x 3", image.width(), image.height());
             return Err(ImageError::Shape { what, expected: 3 * n, got: out.len() });
         }
-        let [(ra, rb), (ga, gb), (ba, bb)] = self.coefficients();
-        let (red, rest) = out.split_at_mut(n);
-        let (green, blue) = rest.split_at_mut(n);
-        let planes = red.iter_mut().zip(green).zip(blue);
-        for (pixel, ((r, g), b)) in image.pixels().chunks_exact(3).zip(planes) {
-            *r = f32::from(pixel[0]) * ra + rb;
-            *g = f32::from(pixel[1]) * ga + gb;
-            *b = f32::from(pixel[2]) * ba + bb;
-        }
+        pixels::planes(image.pixels(), self.coefficients(), out);
         Ok(())
     }
 }

@@ -3,6 +3,9 @@
 //! Formulas, rounding and cut-off are PIL's, on which the published results rest: geometry takes the nearest pixel and
 //! fills with black, blends cut to whole numbers.
 
+use std::ops::Range;
+
+use chandlery_kernels::pixels;
 use serde::{Deserialize, Serialize};
 
 use super::Image;
@@ -77,15 +80,20 @@ impl Op {
             Self::Identity => {}
             Self::AutoContrast => stretch(image),
             Self::Equalize => equalise(image),
-            Self::Brightness => map(image, &blend_table(0, m)),
-            Self::Contrast => map(image, &blend_table(mean_grey(image), m)),
-            Self::Color => saturate(image, m),
+            Self::Brightness => pixels::blend_from(image.pixels_mut(), 0, m as f32),
+            Self::Contrast => {
+                let grey = mean_grey(image);
+                pixels::blend_from(image.pixels_mut(), grey, m as f32);
+            }
+            Self::Color => pixels::saturate(image.pixels_mut(), m as f32),
             Self::Sharpness => sharpen(image, m),
             Self::Posterize => {
                 let mask = (0xff00_u16 >> (m as u32).clamp(1, 8)) as u8;
-                map(image, &table(|v| v & mask));
+                pixels::mask(image.pixels_mut(), mask);
             }
-            Self::Solarize => map(image, &table(|v| if f64::from(v) < m { v } else { 255 - v })),
+            // No byte reaches a threshold beyond 255.
+            Self::Solarize if m > 255.0 => {}
+            Self::Solarize => pixels::invert_from(image.pixels_mut(), m.ceil() as u8),
             Self::Rotate => *image = affine(image, rotation(image, m)),
             Self::ShearX => *image = affine(image, [1.0, m, 0.0, 0.0, 1.0, 0.0]),
             Self::ShearY => *image = affine(image, [1.0, 0.0, 0.0, m, 1.0, 0.0]),
@@ -101,10 +109,6 @@ fn table(f: impl Fn(u8) -> u8) -> Table {
     std::array::from_fn(|v| f(v as u8))
 }
 
-fn map(image: &mut Image, table: &Table) {
-    image.pixels_mut().iter_mut().for_each(|v| *v = table[usize::from(*v)]);
-}
-
 fn map_channels(image: &mut Image, tables: &[Table; 3]) {
     for pixel in image.pixels_mut().chunks_exact_mut(3) {
         for (v, table) in pixel.iter_mut().zip(tables) {
@@ -113,34 +117,9 @@ fn map_channels(image: &mut Image, tables: &[Table; 3]) {
     }
 }
 
-/// `from` at 0, `to` at 1, in f32 and cut to a whole number like PIL's `Image.blend`.
-#[inline(always)]
-fn blend(from: u8, to: u8, m: f32) -> u8 {
-    (f32::from(from) + m * (f32::from(to) - f32::from(from))) as u8
-}
-
-fn blend_table(from: u8, m: f64) -> Table {
-    table(|v| blend(from, v, m as f32))
-}
-
-/// ITU-R 601-2 luma in 16 bits, as PIL's mode `L`.
-#[inline(always)]
-fn grey(pixel: &[u8]) -> u8 {
-    let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
-    ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
-}
-
 fn mean_grey(image: &Image) -> u8 {
-    let sum: u64 = image.pixels().chunks_exact(3).map(|p| u64::from(grey(p))).sum();
     let n = (image.width() * image.height()) as f64;
-    (sum as f64 / n + 0.5) as u8
-}
-
-fn saturate(image: &mut Image, m: f64) {
-    for pixel in image.pixels_mut().chunks_exact_mut(3) {
-        let from = grey(pixel);
-        pixel.iter_mut().for_each(|v| *v = blend(from, *v, m as f32));
-    }
+    (pixels::luma_sum(image.pixels()) as f64 / n + 0.5) as u8
 }
 
 /// Blends with the image smoothed by (1 1 1, 1 5 1, 1 1 1) / 13; the outermost pixels are not smoothed.
@@ -154,27 +133,12 @@ fn sharpen(image: &mut Image, m: f64) {
     for y in 1..h - 1 {
         let (above, here, below) = (source.row(y - 1), source.row(y), source.row(y + 1));
         let out = &mut image.pixels_mut()[y * stride + 3..(y + 1) * stride - 3];
-        for (i, v) in out.iter_mut().enumerate() {
-            let of = |row: &[u8]| u32::from(row[i]) + u32::from(row[i + 3]) + u32::from(row[i + 6]);
-            let sum = of(above) + of(here) + of(below) + 4 * u32::from(here[i + 3]);
-            let smooth = ((2 * sum + 13) / 26) as u8;
-            *v = blend(smooth, *v, m as f32);
-        }
+        pixels::sharpen_row(above, here, below, m as f32, out);
     }
-}
-
-fn histograms(image: &Image) -> [[u32; 256]; 3] {
-    let mut counts = [[0; 256]; 3];
-    for pixel in image.pixels().chunks_exact(3) {
-        for (count, &v) in counts.iter_mut().zip(pixel) {
-            count[usize::from(v)] += 1;
-        }
-    }
-    counts
 }
 
 fn stretch(image: &mut Image) {
-    let tables = histograms(image).map(|count| {
+    let tables = pixels::histograms(image.pixels()).map(|count| {
         let used = |v: &usize| count[*v] > 0;
         let (low, high) = ((0..256).find(used).unwrap_or(0), (0..256).rfind(used).unwrap_or(0));
         if high <= low {
@@ -188,7 +152,7 @@ fn stretch(image: &mut Image) {
 }
 
 fn equalise(image: &mut Image) {
-    let tables = histograms(image).map(|count| {
+    let tables = pixels::histograms(image.pixels()).map(|count| {
         let n: u32 = count.iter().sum();
         let last = count.iter().rev().find(|&&c| c > 0).copied().unwrap_or(0);
         let step = (n - last) / 255;
@@ -225,19 +189,46 @@ fn affine(image: &Image, [a, b, c, d, e, f]: Affine) -> Image {
     let source = image.pixels();
     Image::build(w, h, |out| {
         for row in out.chunks_exact_mut(w * 3) {
-            let [mut x, mut y] = start;
-            for pixel in row.chunks_exact_mut(3) {
-                // Negative coordinates become huge and fail the comparison.
-                let (column, line) = ((x >> 16) as usize, (y >> 16) as usize);
-                if column < w && line < h {
-                    let at = (line * w + column) * 3;
-                    pixel.copy_from_slice(&source[at..at + 3]);
+            let [x, y] = start;
+            let inside = common(inside(x, step_x[0], w, w), inside(y, step_x[1], h, w));
+            let (x, y) = (x + step_x[0] * inside.start as i64, y + step_x[1] * inside.start as i64);
+            if step_x == [65536, 0] {
+                // The pixels lie side by side in the source, too.
+                let at = ((y >> 16) as usize * w + (x >> 16) as usize) * 3;
+                if !inside.is_empty() {
+                    let n = inside.len() * 3;
+                    row[inside.start * 3..inside.end * 3].copy_from_slice(&source[at..at + n]);
                 }
-                (x, y) = (x + step_x[0], y + step_x[1]);
+            } else {
+                let mut at = [x, y];
+                for pixel in row[inside.start * 3..inside.end * 3].chunks_exact_mut(3) {
+                    let from = ((at[1] >> 16) as usize * w + (at[0] >> 16) as usize) * 3;
+                    pixel.copy_from_slice(&source[from..from + 3]);
+                    at = [at[0] + step_x[0], at[1] + step_x[1]];
+                }
             }
             start = [start[0] + step_y[0], start[1] + step_y[1]];
         }
     })
+}
+
+/// Which of the `n` positions `first + i * step` in 16.16 fixed point lie in `0..len`: one range, as they go one way.
+fn inside(first: i64, step: i64, len: usize, n: usize) -> Range<usize> {
+    let (last, n) = ((len as i64) << 16, n as i64);
+    // The first `i` with `first + i * step >= bound`, of rising positions.
+    let reach = |bound: i64, first: i64, step: i64| ((bound - first + step - 1).div_euclid(step)).clamp(0, n) as usize;
+    match step {
+        0 if (0..last).contains(&first) => 0..n as usize,
+        0 => 0..0,
+        1.. => reach(0, first, step)..reach(last, first, step),
+        // Falling: those that are not above the top any more, to those that are not below 0 yet.
+        _ => reach(1 - last, -first, -step)..reach(1, -first, -step),
+    }
+}
+
+fn common(a: Range<usize>, b: Range<usize>) -> Range<usize> {
+    let start = a.start.max(b.start);
+    start..a.end.min(b.end).max(start)
 }
 
 #[cfg(test)]
