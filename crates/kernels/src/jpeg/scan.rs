@@ -4,6 +4,9 @@ use super::bits::{Bits, EntropyData};
 use super::huffman::{Huffman, Next};
 use super::idct::{Block, PLACES, Plain, Transform};
 
+/// Most blocks of a unit; the format allows ten.
+const MOST: usize = 12;
+
 /// What the scan says of one component.
 #[derive(Clone, Debug)]
 pub struct Component {
@@ -63,7 +66,8 @@ impl Scan<'_> {
             let tables = c.dc < self.dc.len() && c.ac < self.ac.len();
             tables && matches!(c.side, 1 | 2 | 4 | 8) && (1..=4).contains(&c.h) && (1..=4).contains(&c.v)
         };
-        if !self.components.iter().all(sound) || self.components.len() > 4 {
+        let blocks: usize = self.components.iter().map(|c| c.h.saturating_mul(c.v)).sum();
+        if !self.components.iter().all(sound) || self.components.len() > 4 || blocks > MOST {
             return Err(Broken);
         }
         planes.resize_with(self.components.len(), Plane::default);
@@ -90,21 +94,35 @@ impl Scan<'_> {
     fn units<T: Transform>(&self, planes: &mut [Plane]) -> Result<(), Broken> {
         let whole = self.across * self.down;
         let interval = if self.restart == 0 { whole } else { self.restart };
-        let mut block: Block = [0; 64];
+        // A unit is decoded before any of it is transformed: wide loads right after narrow stores would wait for them.
+        let mut blocks: [Block; MOST] = [[0; 64]; MOST];
+        let mut lasts = [0; MOST];
+        let (mut row, mut column) = (0, 0);
         for (index, first) in (0..whole).step_by(interval.max(1)).enumerate() {
             let (mut bits, end) = self.data.interval(index).ok_or(Broken)?;
             let mut before = [0_i32; 4];
-            for unit in first..whole.min(first + interval) {
-                let (row, column) = (unit / self.across, unit % self.across);
-                for (c, (component, plane)) in self.components.iter().zip(planes.iter_mut()).enumerate() {
+            for _ in first..whole.min(first + interval) {
+                let mut at = 0;
+                for (component, before) in self.components.iter().zip(&mut before) {
+                    for _ in 0..component.h * component.v {
+                        lasts[at] = self.block(component, &mut bits, before, &mut blocks[at])?;
+                        at += 1;
+                    }
+                }
+                at = 0;
+                for (component, plane) in self.components.iter().zip(planes.iter_mut()) {
                     let (h, v, side, stride) = (component.h, component.v, component.side, plane.stride);
                     for y in 0..v {
                         let line = (row * v + y) * side * stride + column * h * side;
                         for x in 0..h {
-                            let last = self.block(component, &mut bits, &mut before[c], &mut block)?;
-                            T::write(side, &block, last, &mut plane.samples[line + x * side..], stride);
+                            T::write(side, &blocks[at], lasts[at], &mut plane.samples[line + x * side..], stride);
+                            at += 1;
                         }
                     }
+                }
+                column += 1;
+                if column == self.across {
+                    (row, column) = (row + 1, 0);
                 }
             }
             if bits.position() > end {
@@ -140,27 +158,24 @@ impl Scan<'_> {
             k + 1
         };
         let mut k = 1;
-        while k < 64 {
+        'block: while k < 64 {
             // Of 56 bits two complete entries take 22 at most, and what may follow them 31.
             bits.refill();
-            let mut entry = ac.look(bits);
-            let mut looks = 0;
-            while Huffman::is_complete(entry) {
+            for _ in 0..3 {
+                let entry = ac.look(bits);
+                if !Huffman::is_complete(entry) {
+                    match ac.finish(entry, bits).ok_or(Broken)? {
+                        Next::Value(run, value) => k = put(k + run, value as i16),
+                        Next::Bare(0xf0) => k += 16,
+                        Next::Bare(_) => break 'block,
+                    }
+                    continue 'block;
+                }
                 let (run, value) = Huffman::take(entry, bits);
                 k = put(k + run, value);
-                looks += 1;
-                if k >= 64 || looks == 3 {
-                    break;
+                if k >= 64 {
+                    break 'block;
                 }
-                entry = ac.look(bits);
-            }
-            if k >= 64 || looks == 3 {
-                continue;
-            }
-            match ac.finish(entry, bits).ok_or(Broken)? {
-                Next::Value(run, value) => k = put(k + run, value as i16),
-                Next::Bare(0xf0) => k += 16,
-                Next::Bare(_) => break,
             }
         }
         if last < 64 { Ok(last) } else { Err(Broken) }

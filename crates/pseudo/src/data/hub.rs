@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
@@ -47,7 +48,7 @@ pub fn hub_parquet(path: &Path, columns: &HubColumns) -> Result<Dataset, DataErr
     let mut filling = Filling::new().map_err(DataError::io(&spool_folder))?;
     let (mut rows, mut names) = (Vec::new(), None);
     for file in &files {
-        let found = read_file(file, root, columns, &mut filling, &mut rows)?;
+        let found = guarded(file, || read_file(file, root, columns, &mut filling, &mut rows))?;
         if names.get_or_insert_with(|| found.clone()) != &found {
             return Err(DataError::layout(file, format!("expected the classes of {}", files[0].display())));
         }
@@ -72,6 +73,12 @@ pub fn hub_parquet(path: &Path, columns: &HubColumns) -> Result<Dataset, DataErr
     };
     let items = rows.into_iter().map(item).collect();
     Dataset::new(root, classes, items)
+}
+
+/// Runs `read`; a panic in it is an error. The parquet crate trusts sizes within pages, and panics where damaged ones lie.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
+    // What a panic leaves half done is given up with the error.
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(DataError::layout(path, "damaged parquet file")))
 }
 
 fn is_parquet(path: &Path) -> bool {

@@ -56,13 +56,16 @@ fn other_kinds_are_left_to_others() {
 }
 
 #[test]
-fn fast_and_general_decoders_agree_nearly() {
-    for (name, content, _) in cases() {
+fn fast_and_general_decoders_agree_nearly_where_no_colour_is_enlarged() {
+    // Of the others the general decoder enlarges the colours in a way of its own.
+    for (name, content, _) in
+        cases().into_iter().filter(|(name, ..)| name.starts_with("444") || name.starts_with("grey"))
+    {
         let whole = Decode { min_side: 1, ..Decode::default() };
         let (fast, header) = (whole.decode(&content, None).unwrap(), crate::image::header(&content).unwrap());
         let general = super::full(&content, &header).unwrap();
         let differences = fast.pixels().iter().zip(general.pixels()).map(|(a, b)| u64::from(a.abs_diff(*b)));
         let mean = differences.sum::<u64>() as f64 / fast.pixels().len() as f64;
-        assert!(mean < 3.0, "{name}: {mean}");
+        assert!(mean < 1.0, "{name}: {mean}");
     }
 }
