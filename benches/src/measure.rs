@@ -10,8 +10,19 @@ pub struct Workload {
     pub name: String,
     /// Timed repetitions, after two that are not.
     pub repeats: usize,
+    /// What one repetition works off.
+    pub work: Work,
     /// Sets everything up.
     pub prepare: Box<dyn FnOnce() -> candle_core::Result<Step>>,
+}
+
+/// An amount of work.
+#[derive(Clone, Copy)]
+pub enum Work {
+    /// Values of the first input; zero where nobody counts.
+    Values(u64),
+    /// Floating point operations.
+    Flops(u64),
 }
 
 /// One repetition.
@@ -23,7 +34,12 @@ impl Workload {
         repeats: usize,
         prepare: impl FnOnce() -> candle_core::Result<Step> + 'static,
     ) -> Self {
-        Self { name: name.into(), repeats, prepare: Box::new(prepare) }
+        Self { name: name.into(), repeats, work: Work::Values(0), prepare: Box::new(prepare) }
+    }
+
+    /// The same, which works off `work`.
+    pub fn with_work(self, work: Work) -> Self {
+        Self { work, ..self }
     }
 }
 

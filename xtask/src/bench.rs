@@ -12,7 +12,7 @@ const PEER_PYTHON: &str = "PEER_PYTHON";
 const PACKAGES: &[&str] = &["torch", "numpy"];
 /// What the peer of `images` imports; torchvision brings Pillow.
 const IMAGE_PACKAGES: &[&str] = &["torch", "numpy", "torchvision"];
-const KINDS: &[&str] = &["steps", "ops", "images", "planner"];
+const KINDS: &[&str] = &["steps", "ops", "images", "planner", "criterion"];
 
 /// Builds and becomes the benchmark binary.
 ///
@@ -20,10 +20,12 @@ const KINDS: &[&str] = &["steps", "ops", "images", "planner"];
 /// When the kind of benchmark is unknown or the peers' interpreter cannot be had.
 pub fn run(args: &[String]) -> Result<(), String> {
     check_kind(args.first())?;
-    if let Some((kind, rest)) = args.split_first()
-        && kind == "planner"
-    {
-        return crate::example::planner(rest);
+    match args {
+        [kind, rest @ ..] if kind == "planner" => return crate::example::planner(rest),
+        [kind, rest @ ..] if kind == "criterion" => {
+            return cargo::replace_self(cargo::bench("chandlery-benches", rest));
+        }
+        _ => {}
     }
     let mut command = cargo::run_release("chandlery-benches", args);
     if args.iter().any(|arg| arg == "--peers") {
@@ -83,8 +85,8 @@ mod tests {
 
     #[test]
     fn unknown_kind_is_answered_with_those_that_exist() {
-        assert!(check_kind(Some(&"step".into())).unwrap_err().contains("steps, ops, images, planner"));
-        assert!(check_kind(None).unwrap_err().contains("steps, ops, images, planner"));
+        assert!(check_kind(Some(&"step".into())).unwrap_err().contains("steps, ops, images, planner, criterion"));
+        assert!(check_kind(None).unwrap_err().contains("steps, ops, images, planner, criterion"));
         assert!(check_kind(Some(&"ops".into())).is_ok());
     }
 

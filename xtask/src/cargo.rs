@@ -37,10 +37,8 @@ const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
 /// How often candle's element-wise threads look for work before they sleep.
 const SPIN_LIMIT: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 
-/// `cargo run --release` of one package's binary with `args`, in the folder the user stands in.
-pub fn run_release(package: &str, args: &[String]) -> Command {
-    let mut command = cargo("run");
-    command.arg("--manifest-path").arg(root().join("Cargo.toml"));
+/// Settings of our processes' allocator and of candle's threads, where the user has none.
+fn keep_memory(command: &mut Command) {
     // Training frees and takes the same large blocks at every step. Kept in the process they cost nothing; handed back
     // and forth between process and system, clearing them anew takes 7 % of `gpt-step-f32`.
     // candle's own threads spin before they sleep, and on few cores take time from ours.
@@ -49,6 +47,22 @@ pub fn run_release(package: &str, args: &[String]) -> Command {
             command.env(name, value);
         }
     }
+}
+
+/// `cargo bench` of one package, with `args` for its benchmarks.
+pub fn bench(package: &str, args: &[String]) -> Command {
+    let mut command = cargo("bench");
+    command.arg("--manifest-path").arg(root().join("Cargo.toml")).args(["--package", package, "--bench", "ops"]);
+    keep_memory(&mut command);
+    command.arg("--").args(args);
+    command
+}
+
+/// `cargo run --release` of one package's binary with `args`, in the folder the user stands in.
+pub fn run_release(package: &str, args: &[String]) -> Command {
+    let mut command = cargo("run");
+    command.arg("--manifest-path").arg(root().join("Cargo.toml"));
+    keep_memory(&mut command);
     command.args(["--release", "--package", package]);
     if let Some(features) = FEATURES.get() {
         command.args(["--features", features]);

@@ -30,6 +30,7 @@ const PROJECT: &[Entry] = &[
     ),
     ("bench ops [--only NAME] [--json]", "time of single operations, forward and backward"),
     ("bench images [--only NAME] [--json]", "time of decoding and augmenting image files"),
+    ("bench criterion [NAME]", "values or operations a second of single operations, with intervals (criterion)"),
     ("bench planner", "plans priced a second, and whole answers"),
     ("simulate [FOLDER]", "every figure and table of docs/results/simulator"),
     ("bench ... --peers", "the same work in PyTorch beside it (PEER_PYTHON names an interpreter that has it)"),

@@ -9,6 +9,7 @@ use super::softmax::{exp_in_place, masked, row_largest, scale_in_place, softmax}
 use crate::matmul::{Into, Mat, Run, matmul, matmul_at};
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use crate::shared::Shared;
+use crate::simd::{math, simd_fn};
 use candle_core::{D, Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -167,8 +168,7 @@ impl<'a> Core<'a> {
         matmul(ds, seen, grad, self.values(b, g, seen).t(), 1.0, Into::Set, Run::Here);
         for (r, (ds, p)) in ds.chunks_exact_mut(seen).zip(p.chunks_exact(seen)).enumerate() {
             let at = self.at.o.at(b, h, i0 + r);
-            let dot: f32 = o[at..at + e].iter().zip(&go[at..at + e]).map(|(o, g)| o * g).sum();
-            ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = p * (*ds - dot));
+            score_grad(p, &o[at..at + e], &go[at..at + e], ds);
         }
         let q = self.queries([b, h, i0], rows);
         let (p, ds) = (Mat::new(p, rows, seen), Mat::new(ds, rows, seen));
@@ -190,6 +190,14 @@ impl<'a> Core<'a> {
 struct Scratch {
     p: Vec<f32>,
     ds: Vec<f32>,
+}
+
+simd_fn! {
+    /// `ds = p (ds - sum(o g))` for one query: the gradient of its scores from that of its probabilities.
+    fn score_grad<V>(p: &[f32], o: &[f32], g: &[f32], ds: &mut [f32]) {
+        let dot = V::splat(math::sum2::<V>(o, g, |o, g| o.mul(g)));
+        math::update::<V>(ds, p, |ds, p| p.mul(ds.sub(dot)));
+    }
 }
 
 /// Softmax in place; returns the logarithm of the normaliser (`-inf` where nothing is visible).

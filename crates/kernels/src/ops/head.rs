@@ -4,8 +4,8 @@
 //! made, so memory holds one block and rows whose target is ignored cost nothing (Hsu et al., arXiv 2410.10989).
 
 use super::cross_entropy::{CrossEntropy, Reduction, Rows, cross_entropy};
-use super::linear::{affine, linear};
-use crate::matmul::{Into, Mat, Run, column_sums, matmul, product};
+use super::linear::linear;
+use crate::matmul::{Into, Mat, RightOperand, Run, column_sums, matmul};
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
@@ -63,14 +63,18 @@ impl Kernel for Head {
             db: if wants_bias { vec![0.0; v] } else { vec![] },
         };
         let mut sum = 0.0;
-        for live in self.live().chunks((BLOCK / v.max(1)).max(16)) {
+        // Laid out once for all blocks of rows.
+        let live = self.live();
+        let (forward, back) =
+            (RightOperand::new(w.t(), live.len()), RightOperand::new(w, if wants[0] { live.len() } else { 0 }));
+        for live in live.chunks((BLOCK / v.max(1)).max(16)) {
             let n = live.len();
             let rows = gather(x[0].data, d, live);
-            let mut logits = affine(&rows, x[1].data, b, n, d, v);
+            let mut logits = forward.product(Mat::new(&rows, n, d), b);
             sum += self.rows_in_place(&mut logits, v, live, grad);
             let dl = Mat::new(&logits, n, v);
             if wants[0] {
-                let dx = product(dl, w);
+                let dx = back.product(dl, None);
                 for (dx, &(at, _)) in dx.chunks_exact(d).zip(live) {
                     kept.dx[at * d..(at + 1) * d].copy_from_slice(dx);
                 }

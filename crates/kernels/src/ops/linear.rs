@@ -3,17 +3,12 @@
 use crate::matmul::{Into, Mat, Run, column_sums, matmul, product, uncleared};
 use crate::node::{Arg, Grads, Kernel, apply, fast};
 use candle_core::{D, Result, Tensor, bail};
-use rayon::prelude::*;
 
 /// `y = x w^T + b` on slices; `x`: [n, i], `w`: [o, i], `b`: [o].
 pub(crate) fn affine(x: &[f32], w: &[f32], b: Option<&[f32]>, n: usize, i: usize, o: usize) -> Vec<f32> {
-    // SAFETY: each row becomes a copy of the bias, or the product is set and not added.
+    // SAFETY: the product is set and not added.
     let mut y = unsafe { uncleared(n * o) };
-    if let (Some(b), true) = (b, o > 0) {
-        y.par_chunks_mut(32 * o).for_each(|rows| rows.chunks_exact_mut(o).for_each(|row| row.copy_from_slice(b)));
-    }
-    let into = if b.is_some() { Into::Add } else { Into::Set };
-    matmul(&mut y, o, Mat::new(x, n, i), Mat::new(w, o, i).t(), 1.0, into, Run::Parallel);
+    matmul(&mut y, o, Mat::new(x, n, i), Mat::new(w, o, i).t(), 1.0, b.map_or(Into::Set, Into::Bias), Run::Parallel);
     y
 }
 

@@ -2,6 +2,7 @@
 
 use crate::matmul::uncleared;
 use crate::node::{Arg, Grads, Kernel, apply, fast};
+use crate::simd::simd_fn;
 use candle_core::{D, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -33,7 +34,8 @@ impl RopeTable {
             bail!("rope: the head width must be even, got {d}");
         }
         let half = d / 2;
-        let angle = |at: usize| (at / half) as f64 * base.powf(-2.0 * (at % half) as f64 / d as f64);
+        let rates: Vec<f64> = (0..half).map(|i| base.powf(-2.0 * i as f64 / d as f64)).collect();
+        let angle = |at: usize| (at / half) as f64 * rates[at % half];
         let all = 0..positions * half;
         Ok(Self {
             cos: all.clone().map(|at| angle(at).cos() as f32).collect(),
@@ -58,17 +60,31 @@ impl RopeTable {
     }
 }
 
+simd_fn! {
+    /// Rotates the values `x[i]` with `x[i + d/2]` of one head vector by the angles of one position.
+    fn turn_halves<V>(cos: &[f32], sin: &[f32], sign: f32, x: &[f32], y: &mut [f32]) {
+        let (half, sign) = (cos.len(), V::splat(sign));
+        let ((x0, x1), (y0, y1)) = (x.split_at(half), y.split_at_mut(half));
+        let whole = half / V::N * V::N;
+        for i in (0..whole).step_by(V::N) {
+            let (a, b) = (V::load(&x0[i..]), V::load(&x1[i..]));
+            let (c, s) = (V::load(&cos[i..]), V::load(&sin[i..]).mul(sign));
+            a.mul(c).sub(b.mul(s)).store(&mut y0[i..]);
+            b.mul(c).add(a.mul(s)).store(&mut y1[i..]);
+        }
+        if whole < half {
+            let (a, b) = (V::load_part(&x0[whole..], 0.0), V::load_part(&x1[whole..half], 0.0));
+            let (c, s) = (V::load_part(&cos[whole..], 0.0), V::load_part(&sin[whole..], 0.0).mul(sign));
+            a.mul(c).sub(b.mul(s)).store_part(&mut y0[whole..]);
+            b.mul(c).add(a.mul(s)).store_part(&mut y1[whole..half]);
+        }
+    }
+}
+
 /// Rotates one head vector by the angles of one position, backwards where `sign` is -1.
 fn turn(style: RopeStyle, (cos, sin): (&[f32], &[f32]), sign: f32, x: &[f32], y: &mut [f32]) {
-    let half = cos.len();
     match style {
-        RopeStyle::Halves => {
-            let ((y0, y1), (x0, x1)) = (y.split_at_mut(half), x.split_at(half));
-            for i in 0..half {
-                y0[i] = x0[i] * cos[i] - sign * x1[i] * sin[i];
-                y1[i] = x1[i] * cos[i] + sign * x0[i] * sin[i];
-            }
-        }
+        RopeStyle::Halves => turn_halves(cos, sin, sign, x, y),
         RopeStyle::Interleaved => {
             for (i, (y, x)) in y.chunks_exact_mut(2).zip(x.chunks_exact(2)).enumerate() {
                 y[0] = x[0] * cos[i] - sign * x[1] * sin[i];

@@ -6,6 +6,10 @@
 /// Implementations for an instruction set may be used only where that set is enabled, which `simd_fn!` sees to.
 pub(crate) trait Lanes: Copy {
     const N: usize;
+    /// Rows and vectors of the tile of a matrix product that fills the registers.
+    const ROWS: usize;
+    /// See [`ROWS`](Self::ROWS); at most three.
+    const VECTORS: usize;
     fn splat(x: f32) -> Self;
     fn load(src: &[f32]) -> Self;
     /// Loads `src.len() < N` values and fills the rest with `fill`.
@@ -61,6 +65,8 @@ impl Portable {
 
 impl Lanes for Portable {
     const N: usize = 8;
+    const ROWS: usize = 4;
+    const VECTORS: usize = 1;
     #[inline(always)]
     fn splat(x: f32) -> Self {
         Self([x; 8])

@@ -3,6 +3,7 @@
 //! SAFETY, for every block below: these types are used only inside `simd_fn!` wrappers that enable the instruction set,
 //! reached after run-time detection; pointers come from slices whose length is asserted (full loads) or masked (tails).
 #![allow(clippy::undocumented_unsafe_blocks)]
+#![allow(clippy::needless_range_loop, reason = "the loops unroll over registers")]
 
 use super::Lanes;
 use std::arch::x86_64::*;
@@ -18,6 +19,8 @@ fn mask16(n: usize) -> __mmask16 {
 
 impl Lanes for Avx512 {
     const N: usize = 16;
+    const ROWS: usize = 8;
+    const VECTORS: usize = 3;
     #[inline(always)]
     fn splat(x: f32) -> Self {
         Self(unsafe { _mm512_set1_ps(x) })
@@ -154,6 +157,8 @@ fn mask8(n: usize) -> __m256i {
 
 impl Lanes for Avx2 {
     const N: usize = 8;
+    const ROWS: usize = 6;
+    const VECTORS: usize = 2;
     #[inline(always)]
     fn splat(x: f32) -> Self {
         Self(unsafe { _mm256_set1_ps(x) })
@@ -237,6 +242,43 @@ impl Lanes for Avx2 {
             let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+    #[inline(always)]
+    fn transpose(src: &[f32], lds: usize, rows: usize, cols: usize, dst: &mut [f32], ldd: usize) {
+        let mut r = [Self::splat(0.0).0; 8];
+        for (i, r) in r.iter_mut().enumerate() {
+            if i < rows {
+                *r = Self::load_part(&src[i * lds..i * lds + cols], 0.0).0;
+            }
+        }
+        let mut pairs = [[unsafe { _mm256_setzero_pd() }; 4]; 2];
+        for j in 0..4 {
+            let (a, b) = (r[2 * j], r[2 * j + 1]);
+            pairs[0][j] = unsafe { _mm256_castps_pd(_mm256_unpacklo_ps(a, b)) };
+            pairs[1][j] = unsafe { _mm256_castps_pd(_mm256_unpackhi_ps(a, b)) };
+        }
+        for half in 0..2 {
+            let p = pairs[half];
+            for c in 0..2 {
+                let (low, high) = unsafe {
+                    if c == 0 {
+                        (_mm256_unpacklo_pd(p[0], p[1]), _mm256_unpacklo_pd(p[2], p[3]))
+                    } else {
+                        (_mm256_unpackhi_pd(p[0], p[1]), _mm256_unpackhi_pd(p[2], p[3]))
+                    }
+                };
+                let (low, high) = unsafe { (_mm256_castpd_ps(low), _mm256_castpd_ps(high)) };
+                let at = 2 * half + c;
+                if at < cols {
+                    Self(unsafe { _mm256_permute2f128_ps::<0x20>(low, high) })
+                        .store_part(&mut dst[at * ldd..at * ldd + rows]);
+                }
+                if at + 4 < cols {
+                    Self(unsafe { _mm256_permute2f128_ps::<0x31>(low, high) })
+                        .store_part(&mut dst[(at + 4) * ldd..(at + 4) * ldd + rows]);
+                }
+            }
         }
     }
 }
