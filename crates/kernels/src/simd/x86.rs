@@ -100,14 +100,15 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn transpose(src: &[f32], lds: usize, rows: usize, cols: usize, dst: &mut [f32], ldd: usize) {
         let mut r = [Self::splat(0.0).0; 16];
-        for (i, r) in r.iter_mut().enumerate() {
+        for i in 0..16 {
             if i < rows {
-                *r = Self::load_part(&src[i * lds..i * lds + cols], 0.0).0;
+                r[i] = Self::load_part(&src[i * lds..i * lds + cols], 0.0).0;
             }
         }
-        for (j, r) in transposed(r).into_iter().enumerate() {
+        let columns = transposed(r);
+        for j in 0..16 {
             if j < cols {
-                Self(r).store_part(&mut dst[j * ldd..j * ldd + rows]);
+                Self(columns[j]).store_part(&mut dst[j * ldd..j * ldd + rows]);
             }
         }
     }
@@ -124,7 +125,13 @@ fn transposed(r: [__m512; 16]) -> [__m512; 16] {
         }
         // Afterwards quarter q of fours[4 i + j] holds column 4 q + j of the rows from 4 i on.
         for i in (0..16).step_by(4) {
-            let p = [0, 1, 2, 3].map(|k| _mm512_castps_pd(pairs[i + k]));
+            // One by one: intrinsics in a closure become calls.
+            let p = [
+                _mm512_castps_pd(pairs[i]),
+                _mm512_castps_pd(pairs[i + 1]),
+                _mm512_castps_pd(pairs[i + 2]),
+                _mm512_castps_pd(pairs[i + 3]),
+            ];
             fours[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(p[0], p[2]));
             fours[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(p[0], p[2]));
             fours[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(p[1], p[3]));
