@@ -11,6 +11,7 @@ pub struct Workload {
     /// Timed repetitions, after two that are not.
     pub repeats: usize,
     /// What one repetition works off.
+    #[allow(dead_code, reason = "read by the criterion benches, which include this file")]
     pub work: Work,
     /// Sets everything up.
     pub prepare: Box<dyn FnOnce() -> candle_core::Result<Step>>,
@@ -18,6 +19,7 @@ pub struct Workload {
 
 /// An amount of work.
 #[derive(Clone, Copy)]
+#[allow(dead_code, reason = "read by the criterion benches, which include this file")]
 pub enum Work {
     /// Values of the first input; zero where nobody counts.
     Values(u64),

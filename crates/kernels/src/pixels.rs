@@ -148,7 +148,7 @@ mod tests {
             }
             one_by_one(&|p| mask(p, 0xf0));
             one_by_one(&|p| invert_from(p, 131));
-            assert_eq!(luma_sum(&pixels), pixels.chunks_exact(3).map(|p| u64::from(luma(p))).sum());
+            assert_eq!(luma_sum(&pixels), pixels.chunks_exact(3).map(|p| u64::from(luma(p))).sum::<u64>());
             let mut out = vec![0.0; 3 * n];
             let by = [(0.25, -1.0), (0.013, 0.3), (1.0 / 255.0, 0.0)];
             planes(&pixels, by, &mut out);
