@@ -194,8 +194,8 @@ fn affine(image: &Image, [a, b, c, d, e, f]: Affine) -> Image {
             let (x, y) = (x + step_x[0] * inside.start as i64, y + step_x[1] * inside.start as i64);
             if step_x == [65536, 0] {
                 // The pixels lie side by side in the source, too.
-                let at = ((y >> 16) as usize * w + (x >> 16) as usize) * 3;
                 if !inside.is_empty() {
+                    let at = ((y >> 16) as usize * w + (x >> 16) as usize) * 3;
                     let n = inside.len() * 3;
                     row[inside.start * 3..inside.end * 3].copy_from_slice(&source[at..at + n]);
                 }
