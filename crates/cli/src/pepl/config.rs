@@ -119,6 +119,27 @@ pub struct NetworkConfig {
     /// Factors on the learning rate.
     #[serde(default)]
     pub rates: Rates,
+    /// Keep what the frozen part gives, so that a step runs the rest of the network alone.
+    #[serde(default)]
+    pub kept: KeptConfig,
+}
+
+/// Which maps behind the frozen part are kept; see [`KeptMaps`](chandlery::pseudo::data::KeptMaps) for what it gives up.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeptConfig {
+    /// Weak, and as many strong, views of each image for fitting; 0: nothing is kept, and every step looks at new views.
+    pub views: usize,
+    /// The file, made where it is not there; several runs may share it. In the run's own directory where none is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+}
+
+impl NetworkConfig {
+    /// Whether maps are kept: a part is frozen, and the settings ask for it.
+    pub fn keeps_maps(&self) -> bool {
+        self.kept.views > 0 && !self.freeze.is_empty() && !self.pretrained.is_empty()
+    }
 }
 
 /// The evaluation.

@@ -1,10 +1,13 @@
 //! Images by their use.
 
-use super::config::DataConfig;
-use crate::Result;
+use super::config::{DataConfig, NetworkConfig};
+use super::network;
+use crate::{Result, say};
+use chandlery::kernels::Key;
+use chandlery::nn::ParamStore;
 use chandlery::nn::file::write_atomic;
-use chandlery::pseudo::data::{Audit, Dataset, Fold, Images, Split};
-use chandlery::pseudo::image::Views;
+use chandlery::pseudo::data::{Audit, DataError, Dataset, Fold, Images, KeptMaps, Split};
+use chandlery::pseudo::image::{Seen, View, Views};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,6 +16,8 @@ use std::path::Path;
 pub struct Corpus {
     /// The data set as the network sees it.
     pub images: Images,
+    /// What the frozen part of the network gives, where it is kept.
+    maps: Option<KeptMaps>,
     /// Which image is for what.
     pub split: Split,
     /// What the look before the run found.
@@ -83,11 +88,42 @@ impl Corpus {
             }
             images = images.with_cache(cache)?;
         }
-        let corpus = Self { images, split, audit, fingerprint };
+        let corpus = Self { images, maps: None, split, audit, fingerprint };
         if corpus.judged().is_empty() {
             return Err("data: no label is left to judge by: set data.val_percent".into());
         }
         Ok(corpus)
+    }
+
+    /// Keeps the maps of the frozen part where `config` says so; in `run` where it names no file.
+    pub fn keep_maps(&mut self, config: &NetworkConfig, store: &ParamStore, run: &Path) -> Result<()> {
+        if !config.keeps_maps() {
+            return Ok(());
+        }
+        let path = config.kept.path.clone().unwrap_or_else(|| run.join("maps.cache"));
+        if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        }
+        let frozen = network::frozen_part(config, store, self.images.data().n_classes())?;
+        let mut told = 0;
+        let mut progress = |done: usize, of: usize| {
+            let tenths = 10 * done / of;
+            if tenths > told {
+                told = tenths;
+                say(format!("maps of the frozen part: {done} of {of} images"));
+            }
+        };
+        let (images, forward) = (&self.images, &*frozen.forward);
+        self.maps = Some(KeptMaps::open(&path, images, config.kept.views, &frozen.hash, forward, &mut progress)?);
+        Ok(())
+    }
+
+    /// What the trained part of the network takes: views of `items`, or maps of views where they are kept.
+    pub fn look(&self, items: &[usize], views: &[View], key: Key) -> std::result::Result<Seen<DataError>, DataError> {
+        match &self.maps {
+            Some(maps) => maps.batch(&self.images, items, views, key),
+            None => self.images.batch(items, views, key),
+        }
     }
 
     /// The classes.

@@ -194,8 +194,14 @@ type Seen = (Vec<f32>, Vec<u32>, Vec<usize>);
 
 impl Judge<'_> {
     fn see(&self, model: &Classifier, items: &[usize]) -> Result<Seen> {
-        let forward = |x: &candle_core::Tensor| model.forward(x, Mode::Eval);
-        let (logits, kept) = source::logits(&self.corpus.images, items, self.config.eval.batch, &forward)?;
+        let forward = |x: &candle_core::Tensor| {
+            if self.config.model.keeps_maps() {
+                model.head(&model.features_from(x, &self.config.model.freeze, Mode::Eval)?)
+            } else {
+                model.forward(x, Mode::Eval)
+            }
+        };
+        let (logits, kept) = source::logits(self.corpus, items, self.config.eval.batch, &forward)?;
         let kept_items: Vec<usize> = kept.iter().map(|&k| items[k]).collect();
         Ok((logits, self.corpus.images.labels(&kept_items)?, kept))
     }
@@ -212,12 +218,27 @@ impl Judge<'_> {
     }
 }
 
+/// Keeps the maps that the run was trained on, where it kept some.
+pub fn keep_maps(run: &Path, config: &PeplConfig, corpus: &mut Corpus) -> Result<()> {
+    if !config.model.keeps_maps() {
+        return Ok(());
+    }
+    let saved = Saved::of(run, last_step(run)?, false);
+    let (_, store) = network::open(&config.model, corpus.images.data().n_classes(), &saved.file)?;
+    corpus.keep_maps(&config.model, &store, run)
+}
+
+/// The newest step that has a checkpoint.
+fn last_step(run: &Path) -> Result<u64> {
+    let missing = || format!("{}: no checkpoint here; train with `cargo xtask train`", run.display()).into();
+    steps(run).pop().ok_or_else(missing)
+}
+
 /// Evaluates a run from its checkpoints.
 pub fn evaluate(run: &Path, config: &PeplConfig, corpus: &Corpus, seconds: f64) -> Result<Judged> {
     let names = &corpus.images.data().classes;
     let judge = Judge { corpus, config, n_classes: names.len() };
-    let missing = || format!("{}: no checkpoint here; train with `cargo xtask train`", run.display());
-    let last_step = steps(run).pop().ok_or_else(missing)?;
+    let last_step = last_step(run)?;
     let last_state = state(run, last_step);
     let best_step = last_state.as_ref().and_then(|s| s["best"]["step"].as_u64()).unwrap_or(last_step);
     // The best step was found with the average in the place of the parameters where the loop evaluates it.

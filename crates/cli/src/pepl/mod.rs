@@ -23,6 +23,7 @@ pub use predict::predict;
 
 use crate::args::{Eval, Train};
 use crate::{Result, say, settings};
+use chandlery::nn::Scope;
 use chandlery::nn::file::write_atomic;
 use chandlery::pseudo::ssl::SemiSupervised;
 use chandlery::train::{Interrupt, Outcome, Progress, Run, fit};
@@ -54,9 +55,10 @@ pub fn train(args: &Train) -> Result<()> {
 fn run_in(path: &Path, config: &PeplConfig, run: Run) -> Result<Option<Evaluation>> {
     let config = config.settled()?;
     config.validate()?;
-    let corpus = Corpus::load(&config.data, &config.views)?;
+    let mut corpus = Corpus::load(&config.data, &config.views)?;
     let classes = corpus.classes();
     let store = network::start(&config.model, classes.names.len(), config.fit.seed)?;
+    corpus.keep_maps(&config.model, &store, path)?;
     let (ssl, mut fit_config) = (config.ssl()?, config.fit()?);
     if ssl.uses_unlabelled() && corpus.split.unlabelled.is_empty() {
         let why = "this method needs unlabelled images and there are none; set method.kind=supervised or data.labelled";
@@ -65,7 +67,7 @@ fn run_in(path: &Path, config: &PeplConfig, run: Run) -> Result<Option<Evaluatio
     if corpus.split.val.is_empty() {
         (fit_config.eval_every, fit_config.best, fit_config.patience) = (0, None, 0);
     }
-    let build = |scope: &chandlery::nn::Scope| config.model.backbone.build(scope, classes.names.len());
+    let build = |scope: &Scope| network::trained_part(&config.model, scope, classes.names.len());
     let mut task = SemiSupervised::new(ssl.clone(), &store, build, corpus.split.unlabelled.len())?;
     let trained: usize = store.named_vars().iter().map(|(_, var)| var.elem_count()).sum();
     say(format!(
@@ -151,7 +153,8 @@ pub fn eval(args: &Eval) -> Result<()> {
         return Err("--requests and --guidance belong to the recipe poet".into());
     }
     let config = config_of(&args.run)?;
-    let corpus = Corpus::load(&config.data, &config.views)?;
+    let mut corpus = Corpus::load(&config.data, &config.views)?;
+    evaluate::keep_maps(&args.run, &config, &mut corpus)?;
     let evaluation = report(&args.run, &config, &corpus, 0.0)?;
     show(&args.run, &evaluation);
     Ok(())

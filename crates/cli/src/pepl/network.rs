@@ -2,9 +2,10 @@
 
 use super::config::NetworkConfig;
 use crate::Result;
-use candle_core::{DType, Device};
-use chandlery::nn::{ParamStore, Strictness};
-use chandlery::pseudo::models::Classifier;
+use candle_core::{DType, Device, Tensor};
+use chandlery::nn::{BatchNormConfig, Mode, ParamStore, Scope, Strictness};
+use chandlery::pseudo::data::ContentHash;
+use chandlery::pseudo::models::{Classifier, ModelConfig};
 use chandlery::pseudo::weights::load_pretrained;
 use std::path::Path;
 
@@ -36,6 +37,50 @@ pub fn start(config: &NetworkConfig, n_classes: usize, seed: u64) -> Result<Para
     config.backbone.build(&store.root(), n_classes)?;
     load_pretrained(&store, path, config.backbone.head())?;
     Ok(store)
+}
+
+/// The part of the network that is trained, for [`Corpus::look`](super::data::Corpus::look): all of it, or what is behind
+/// the frozen part where maps of that are kept.
+pub fn trained_part(config: &NetworkConfig, scope: &Scope, n_classes: usize) -> candle_core::Result<Classifier> {
+    let whole = config.backbone.build(scope, n_classes)?;
+    if config.keeps_maps() { whole.behind(&config.freeze) } else { Ok(whole) }
+}
+
+/// The part that is not trained.
+pub struct FrozenPart {
+    /// Views [n, 3, h, w] to maps [n, c, h', w'].
+    pub forward: Box<dyn Fn(&Tensor) -> candle_core::Result<Tensor>>,
+    /// Identifies network and parameters.
+    pub hash: ContentHash,
+}
+
+/// The network without what concerns only the training of its norms.
+fn shape(backbone: &ModelConfig) -> ModelConfig {
+    let mut shape = backbone.clone();
+    let norm = match &mut shape {
+        ModelConfig::ResNet(config) => &mut config.norm,
+        ModelConfig::EfficientNet(config) => &mut config.norm,
+    };
+    *norm = BatchNormConfig { eps: norm.eps, ..BatchNormConfig::default() };
+    shape
+}
+
+/// What `model.freeze` says, on the parameters of `store`.
+pub fn frozen_part(config: &NetworkConfig, store: &ParamStore, n_classes: usize) -> Result<FrozenPart> {
+    let whole = config.backbone.build(&store.frozen(), n_classes)?;
+    let (frozen, _) = config.backbone.split(&config.freeze)?;
+    let mut bytes = format!("{:?}", shape(&config.backbone)).into_bytes();
+    let values = store.names().into_iter().chain(store.named_buffers().into_iter().map(|(name, _)| name));
+    for name in values {
+        let lies_below = |path: &String| name.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        if let Some(values) = store.get(&name).filter(|_| frozen.iter().flat_map(|s| &s.paths).any(lies_below)) {
+            bytes.extend(name.as_bytes());
+            bytes.extend(values.flatten_all()?.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes));
+        }
+    }
+    let stage = config.freeze.clone();
+    let forward = Box::new(move |x: &Tensor| whole.features_at(x, &stage, Mode::Eval));
+    Ok(FrozenPart { forward, hash: ContentHash::of(&bytes) })
 }
 
 /// The network on the parameters in `file`, without a graph.

@@ -41,7 +41,7 @@ impl Photographs<'_> {
     /// `at` are places in the list `of` items.
     fn see(&self, of: &[usize], at: &[usize], views: &[View], key: Key) -> Result<Views> {
         let items: Vec<usize> = at.iter().map(|&i| of[i]).collect();
-        let seen = self.images().batch(&items, views, key).map_err(Error::task)?;
+        let seen = self.corpus.look(&items, views, key).map_err(Error::task)?;
         for (position, why) in &seen.failed {
             let name = self.images().data().items()[items[*position]].name.clone();
             let mut failed = self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -113,16 +113,16 @@ impl Source for Photographs<'_> {
     }
 }
 
-/// The logits `[n, c]` of the test view of `items`, with the places in `items` of those that could be read.
+/// The logits `[n, c]` that `forward`, the trained part, gives for the test view of `items`, with the places in `items` of those that could be read.
 pub fn logits(
-    images: &Images,
+    corpus: &Corpus,
     items: &[usize],
     batch: usize,
     forward: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>,
 ) -> crate::Result<(Vec<f32>, Vec<usize>)> {
     let (mut all, mut kept) = (Vec::new(), Vec::new());
     for (chunk, items) in items.chunks(batch).enumerate() {
-        let seen = images.batch(items, &[View::Test], Key::new(0))?;
+        let seen = corpus.look(items, &[View::Test], Key::new(0))?;
         if seen.kept.is_empty() {
             continue;
         }

@@ -165,6 +165,33 @@ fn labels_of_a_folder_are_all_used_and_some_held_out() {
 }
 
 #[test]
+fn kept_maps_train_and_evaluate_like_the_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let published = dir.path().join("published");
+    trained(&published, &smoke(&["method.kind=supervised"]));
+    let pretrained = format!("model.pretrained={}", published.join(network::MODEL).display());
+    let run = dir.path().join("run");
+    let config = smoke(&[&pretrained, "model.freeze=layer2", "model.kept.views=2"]);
+    let evaluation = trained(&run, &config);
+    assert!(run.join("maps.cache").is_file());
+
+    let mut corpus = Corpus::load(&config.data, &config.views).unwrap();
+    evaluate::keep_maps(&run, &config, &mut corpus).unwrap();
+    assert_eq!(report(&run, &config, &corpus, evaluation.seconds).unwrap(), evaluation);
+
+    // The whole network on the images says the same up to the rounding of the maps.
+    let whole = smoke(&[&pretrained, "model.freeze=layer2"]);
+    let corpus = Corpus::load(&whole.data, &whole.views).unwrap();
+    let exact = evaluate::evaluate(&run, &whole, &corpus, 0.0).unwrap().evaluation;
+    let (a, b) = (evaluation.last(), exact.last());
+    assert!((a.nll - b.nll).abs() < 1e-3 * b.nll && (a.brier - b.brier).abs() < 1e-3, "{a:?} {b:?}");
+
+    let say = |changes: &[&str]| run_in(&run, &smoke(changes), Run::open(&run)).unwrap_err().to_string();
+    let others = [&pretrained, "model.freeze=layer1", "model.kept.views=2"];
+    assert!(say(&others).contains("other settings"), "{}", say(&others));
+}
+
+#[test]
 fn what_cannot_work_is_said_before_training() {
     let dir = tempfile::tempdir().unwrap();
     let say = |changes: &[&str]| run_in(dir.path(), &smoke(changes), Run::create(dir.path())).unwrap_err().to_string();

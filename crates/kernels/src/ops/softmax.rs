@@ -43,6 +43,9 @@ simd_fn! {
     fn subtract_in_place<V>(x: &mut [f32], by: f32) { math::map_in_place::<V>(x, |x| x.sub(V::splat(by))) }
 }
 simd_fn! {
+    fn subtract<V>(x: &[f32], by: f32, y: &mut [f32]) { math::map1::<V>(x, y, |x| x.sub(V::splat(by))) }
+}
+simd_fn! {
     /// `dx = y (g - sum(g y))`.
     fn softmax_row_grad<V>(y: &[f32], g: &[f32], dx: &mut [f32]) {
         let dot = V::splat(math::sum2::<V>(y, g, |y, g| y.mul(g)));
@@ -92,6 +95,14 @@ fn softmax_row(x: &mut [f32], log: bool) {
 impl Softmax {
     fn row(&self, index: usize, x: &[f32], y: &mut [f32]) {
         let hidden = if self.log { f32::NEG_INFINITY } else { 0.0 };
+        if self.log && matches!(self.visible, Visible::All) {
+            // The row is read three times and written once.
+            let max = row_largest(x);
+            if max == f32::NEG_INFINITY {
+                return y.fill(max);
+            }
+            return subtract(x, max + sum_exp(x, max).ln(), y);
+        }
         y.copy_from_slice(x);
         match &self.visible {
             Visible::All => softmax_row(y, self.log),
@@ -115,7 +126,7 @@ impl Kernel for Softmax {
 
     fn forward(&self, x: &[Arg<'_>], _: &[bool]) -> Result<(Vec<f32>, Vec<usize>, ())> {
         let d = x[0].width();
-        // SAFETY: `row` begins by copying the whole row into `y`; without rows there is nothing to write.
+        // SAFETY: `row` writes the whole row of `y`; without rows there is nothing to write.
         let mut y = unsafe { uncleared(x[0].data.len()) };
         if d > 0 {
             let rows = y.par_chunks_mut(d).zip(x[0].data.par_chunks(d)).enumerate();

@@ -29,6 +29,13 @@ pub(crate) trait Lanes: Copy {
     fn round(self) -> Self;
     /// `2^self` for whole numbers in -126..=127.
     fn exp2_whole(self) -> Self;
+    /// `self 2^n` for whole numbers in -252..=254, with gradual underflow.
+    #[inline(always)]
+    fn times_exp2_whole(self, n: Self) -> Self {
+        // Two factors, so that neither leaves the range of normal numbers.
+        let half = n.mul(Self::splat(0.5)).round();
+        self.mul(half.exp2_whole()).mul(n.sub(half).exp2_whole())
+    }
     /// `yes` where `self < o`, else `no`.
     fn select_lt(self, o: Self, yes: Self, no: Self) -> Self;
     /// Sum of all lanes in a fixed order.

@@ -27,9 +27,7 @@ fn reduce<V: Lanes>(x: V) -> (V, V, V) {
 pub(crate) fn exp<V: Lanes>(x: V) -> V {
     let clamped = x.max(V::splat(-104.0)).min(V::splat(89.0));
     let (n, r, q) = reduce(clamped);
-    // Two factors, so that neither leaves the range of normal numbers.
-    let half = n.mul(V::splat(0.5)).round();
-    q.add(r).add(V::splat(1.0)).mul(half.exp2_whole()).mul(n.sub(half).exp2_whole())
+    q.add(r).add(V::splat(1.0)).times_exp2_whole(n)
 }
 
 /// `tanh x = (e^{2|x|} - 1) / (e^{2|x|} + 1)` with the sign of `x`, through `expm1` so that small `x` keep all digits.

@@ -83,6 +83,10 @@ impl Lanes for Avx512 {
         })
     }
     #[inline(always)]
+    fn times_exp2_whole(self, n: Self) -> Self {
+        Self(unsafe { _mm512_scalef_ps(self.0, n.0) })
+    }
+    #[inline(always)]
     fn select_lt(self, o: Self, yes: Self, no: Self) -> Self {
         Self(unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, o.0), no.0, yes.0) })
     }

@@ -48,6 +48,11 @@ impl Images {
         &self.views
     }
 
+    /// What becomes of an image that fails in the middle of a run.
+    pub fn bad(&self) -> OnBad {
+        self.bad
+    }
+
     /// An image decoded and resized, from the cache where there is one.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::cache::Positioned;
+use super::rows::Positioned;
 
 /// Bytes of many images in one file that has no name and goes with its last user.
 ///

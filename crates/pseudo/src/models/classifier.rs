@@ -105,6 +105,16 @@ impl Classifier {
         self.backbone.run(x, self.after(stage)?..self.stages().len(), mode)
     }
 
+    /// What is behind `stage`, as a classifier of its output: its stages are those that follow.
+    ///
+    /// # Errors
+    /// If there is no such stage.
+    pub fn behind(self, stage: &str) -> Result<Self> {
+        let from = self.after(stage)?;
+        let stages = self.stages()[from..].to_vec();
+        Ok(Self { backbone: Box::new(Behind { whole: self.backbone, from, stages }), ..self })
+    }
+
     /// Number of stages up to and with this one and those below it.
     fn after(&self, stage: &str) -> Result<usize> {
         match end_of(self.stages().iter().map(String::as_str), stage) {
@@ -145,6 +155,27 @@ impl Classifier {
     pub fn forward_with_maps(&self, x: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)> {
         let maps = self.features(x, mode)?;
         Ok((self.head_in(&maps, mode)?, maps))
+    }
+}
+
+/// The last stages of a backbone.
+struct Behind {
+    whole: Box<dyn Backbone>,
+    from: usize,
+    stages: Vec<String>,
+}
+
+impl Backbone for Behind {
+    fn stages(&self) -> &[String] {
+        &self.stages
+    }
+
+    fn channels(&self) -> usize {
+        self.whole.channels()
+    }
+
+    fn run(&self, x: &Tensor, stages: Range<usize>, mode: Mode) -> Result<Tensor> {
+        self.whole.run(x, stages.start + self.from..stages.end + self.from, mode)
     }
 }
 
@@ -190,6 +221,10 @@ mod tests {
         assert_eq!((logits.dims(), model.n_classes(), model.head_bias().unwrap().dims()), (&[2, 5][..], 5, &[5][..]));
         let no = model.features_at(&x, "half", Mode::Eval).unwrap_err().to_string();
         assert!(no.contains("no stage `half`; there are double, square"), "{no}");
+        let rest = model.behind("double").unwrap();
+        assert_eq!(rest.stages(), ["square"]);
+        assert_eq!(flat(&rest.forward(&lower, Mode::Eval).unwrap()), flat(&logits));
+        assert_eq!(flat(&rest.features_at(&lower, "square", Mode::Eval).unwrap()), flat(&maps));
     }
 
     #[test]

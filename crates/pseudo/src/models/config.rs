@@ -121,7 +121,10 @@ impl ModelConfig {
     }
 
     /// The stages up to and with `stage`, and those behind it.
-    fn split(&self, stage: &str) -> Result<(Vec<Stage>, Vec<Stage>)> {
+    ///
+    /// # Errors
+    /// If there is no such stage.
+    pub fn split(&self, stage: &str) -> Result<(Vec<Stage>, Vec<Stage>)> {
         let mut stages = self.stages();
         let Some(at) = end_of(stages.iter().map(|s| s.name.as_str()), stage) else {
             let names: Vec<String> = stages.into_iter().map(|s| s.name).collect();

@@ -65,6 +65,9 @@ fn waiting_child() {
     let (interrupt, mut toy) = (Interrupt::on_ctrl_c().unwrap(), Toy::new(0));
     let raised = interrupt.clone();
     toy.hook = Box::new(move |cx| {
+        if cx.step() == 14 {
+            println!("in step 14  "); // the signal may only come from here on
+        }
         while cx.step() == 14 && !raised.is_raised() {
             std::thread::yield_now();
         }
@@ -82,7 +85,7 @@ fn ctrl_c_and_termination_save_and_end_cleanly() {
     for signal in ["-INT", "-TERM"] {
         let parts = tempfile::tempdir().unwrap();
         let mut child = start_child("waiting_child", parts.path());
-        wait_for_step(&mut child, 13);
+        wait_for_step(&mut child, 14);
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
         assert!(child.wait().unwrap().success(), "{signal}");
         train(parts.path(), &config()).unwrap();

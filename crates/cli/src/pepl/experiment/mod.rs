@@ -9,8 +9,8 @@ use super::evaluate::Evaluation;
 use super::{network, run_in, source};
 use crate::args::Experiment;
 use crate::{Result, say};
-use chandlery::nn::Mode;
 use chandlery::nn::file::write_atomic;
+use chandlery::nn::{Mode, Scope};
 use chandlery::pseudo::ssl::SemiSupervised;
 use chandlery::train::{Interrupt, Progress, Run, fit};
 use plan::{Job, Plan};
@@ -95,17 +95,18 @@ struct Speed {
 }
 
 /// Makes a few steps as the method would, and looks at a few images.
-fn probe(config: &PeplConfig) -> Result<(Speed, usize)> {
+fn probe(config: &PeplConfig, out: &Path) -> Result<(Speed, usize)> {
     let mut config = config.settled()?;
     // What a method does after its warm-up is what costs.
     for key in ["warmup", "unmixed"] {
         config.method.insert(key.into(), toml::Value::Integer(0));
     }
-    let corpus = Corpus::load(&config.data, &config.views)?;
+    let mut corpus = Corpus::load(&config.data, &config.views)?;
     let n_classes = corpus.images.data().n_classes();
     let store = network::start(&config.model, n_classes, config.fit.seed)?;
+    corpus.keep_maps(&config.model, &store, out)?;
     let (ssl, mut fit_config) = (config.ssl()?, config.fit()?);
-    let build = |scope: &chandlery::nn::Scope| config.model.backbone.build(scope, n_classes);
+    let build = |scope: &Scope| network::trained_part(&config.model, scope, n_classes);
     let mut task = SemiSupervised::new(ssl.clone(), &store, build, corpus.split.unlabelled.len())?;
     let source = Photographs {
         corpus: &corpus,
@@ -123,10 +124,10 @@ fn probe(config: &PeplConfig) -> Result<(Speed, usize)> {
     let outcome = fit(&mut task, &store, &source, &fit_config, Run::create(&folder));
     let _ = std::fs::remove_dir_all(&folder);
     let step = outcome?.summary().seconds / PROBED as f64;
-    let model = config.model.backbone.build(&store.frozen(), n_classes)?;
+    let model = network::trained_part(&config.model, &store.frozen(), n_classes)?;
     let some: Vec<usize> = corpus.judged().iter().take(config.eval.batch).copied().collect();
     let started = Instant::now();
-    source::logits(&corpus.images, &some, config.eval.batch, &|x| model.forward(x, Mode::Eval))?;
+    source::logits(&corpus, &some, config.eval.batch, &|x| model.forward(x, Mode::Eval))?;
     let image = started.elapsed().as_secs_f64() / some.len().max(1) as f64;
     Ok((Speed { step, image }, corpus.split.val.len()))
 }
@@ -139,7 +140,7 @@ fn estimate(jobs: &[&Job], out: &Path) -> Result<()> {
         let (speed, n_val) = match speeds.get(&job.arm) {
             Some(found) => *found,
             None => {
-                let found = probe(&config)?;
+                let found = probe(&config, out)?;
                 say(format!("{}: {:.2} s a step, {:.1} ms an image", job.arm, found.0.step, 1e3 * found.0.image));
                 speeds.insert(job.arm.clone(), found);
                 found

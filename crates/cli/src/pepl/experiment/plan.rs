@@ -110,13 +110,16 @@ impl Job {
         out.join(format!("{arm}-{}-{}", self.percent, self.seed))
     }
 
-    /// Its settings; all runs in `out` share one cache of decoded images.
+    /// Its settings; all runs in `out` share one file of decoded images and one of maps.
     pub fn config(&self, out: &Path) -> Result<PeplConfig> {
         let mut config: PeplConfig = settings::resolve(&self.preset, &self.set)?;
         config.data.labelled = if self.percent >= 100.0 { Labels::All } else { Labels::Percent(self.percent) };
         (config.data.seed, config.fit.seed) = (self.seed, self.seed);
         if config.data.path.is_some() && config.data.cache.is_none() {
             config.data.cache = Some(out.join("images.cache"));
+        }
+        if config.model.keeps_maps() && config.model.kept.path.is_none() {
+            config.model.kept.path = Some(out.join("maps.cache"));
         }
         Ok(config)
     }

@@ -55,6 +55,8 @@ impl Plane {
                 let n = line.saturating_sub(at).div_ceil(sx).min(w - first);
                 if n > 0 && sx == 1 {
                     dst[at..at + n].copy_from_slice(&src[first..first + n]);
+                } else if n > 0 && sx == 2 {
+                    with_gaps(&src[first..first + n], fill, &mut dst[at..]);
                 } else if n > 0 {
                     dst[at..].iter_mut().step_by(sx).zip(&src[first..]).for_each(|(d, s)| *d = *s);
                 }
@@ -63,9 +65,13 @@ impl Plane {
             debug_assert_eq!(sx, 1, "a plane is either split or spread out");
             for (part, dst) in dst.chunks_exact_mut(self.wide).enumerate() {
                 let skipped = (part + self.stride - at % self.stride) % self.stride;
-                let from = src.get(first + skipped..).unwrap_or_default().iter().step_by(self.stride);
+                let from = src.get(first + skipped..).unwrap_or_default();
                 let to = dst.get_mut((at + skipped) / self.stride..).unwrap_or_default();
-                to.iter_mut().zip(from).for_each(|(d, s)| *d = *s);
+                if self.stride == 2 {
+                    every_second(from, to);
+                } else {
+                    to.iter_mut().zip(from.iter().step_by(self.stride)).for_each(|(d, s)| *d = *s);
+                }
             }
         }
     }
@@ -95,8 +101,41 @@ impl Plane {
             }
             for (part, (first, from, n)) in self.parts(w).enumerate() {
                 let src = &src[row * line + part * self.wide + first..][..n];
-                dst[from..].iter_mut().step_by(self.stride).zip(src).for_each(|(d, s)| *d = *s);
+                if self.stride == 1 {
+                    dst[from..from + n].copy_from_slice(src);
+                } else {
+                    dst[from..].iter_mut().step_by(self.stride).zip(src).for_each(|(d, s)| *d = *s);
+                }
             }
+        }
+    }
+}
+
+simd_fn! {
+    /// `dst[i] = src[2 i]` as far as both go; a loop that compilers turn into shuffles.
+    fn every_second<V>(src: &[f32], dst: &mut [f32]) {
+        let (pairs, rest) = src.as_chunks::<2>();
+        let n = dst.len().min(pairs.len());
+        for i in 0..n {
+            dst[i] = pairs[i][0];
+        }
+        if let ([last], Some(to)) = (rest, dst.get_mut(pairs.len())) {
+            *to = *last;
+        }
+    }
+}
+
+simd_fn! {
+    /// `dst[2 i] = src[i]` with `gap` between, as far as `dst` goes; what lies after the last value stays.
+    fn with_gaps<V>(src: &[f32], gap: f32, dst: &mut [f32]) {
+        let n = src.len().saturating_sub(1);
+        let pairs = dst.as_chunks_mut::<2>().0;
+        let n = n.min(pairs.len());
+        for i in 0..n {
+            pairs[i] = [src[i], gap];
+        }
+        if let (Some(last), Some(to)) = (src.get(n), dst.get_mut(2 * n)) {
+            *to = *last;
         }
     }
 }
