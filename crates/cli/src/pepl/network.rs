@@ -3,9 +3,9 @@
 use super::config::NetworkConfig;
 use crate::Result;
 use candle_core::{DType, Device, Tensor};
-use chandlery::nn::{BatchNormConfig, Mode, ParamStore, Scope, Strictness};
+use chandlery::nn::{Mode, ParamStore, Scope, Strictness};
 use chandlery::pseudo::data::ContentHash;
-use chandlery::pseudo::models::{Classifier, ModelConfig};
+use chandlery::pseudo::models::Classifier;
 use chandlery::pseudo::weights::load_pretrained;
 use std::path::Path;
 
@@ -54,22 +54,11 @@ pub struct FrozenPart {
     pub hash: ContentHash,
 }
 
-/// The network without what concerns only the training of its norms.
-fn shape(backbone: &ModelConfig) -> ModelConfig {
-    let mut shape = backbone.clone();
-    let norm = match &mut shape {
-        ModelConfig::ResNet(config) => &mut config.norm,
-        ModelConfig::EfficientNet(config) => &mut config.norm,
-    };
-    *norm = BatchNormConfig { eps: norm.eps, ..BatchNormConfig::default() };
-    shape
-}
-
 /// What `model.freeze` says, on the parameters of `store`.
 pub fn frozen_part(config: &NetworkConfig, store: &ParamStore, n_classes: usize) -> Result<FrozenPart> {
     let whole = config.backbone.build(&store.frozen(), n_classes)?;
     let (frozen, _) = config.backbone.split(&config.freeze)?;
-    let mut bytes = format!("{:?}", shape(&config.backbone)).into_bytes();
+    let mut bytes = format!("{:?}", config.backbone.frozen()).into_bytes();
     let values = store.names().into_iter().chain(store.named_buffers().into_iter().map(|(name, _)| name));
     for name in values {
         let lies_below = |path: &String| name.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.'));

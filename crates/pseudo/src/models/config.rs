@@ -1,8 +1,10 @@
 //! Which model, as a setting.
 
+#[cfg(feature = "vit")]
+use super::VitConfig;
 use super::{Classifier, EfficientNetConfig, ResNetConfig};
 use candle_core::Result;
-use chandlery_nn::{ParamStore, Scope};
+use chandlery_nn::{BatchNormConfig, ParamStore, Scope};
 use chandlery_train::LrScale;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,9 @@ pub enum ModelConfig {
     ResNet(ResNetConfig),
     /// EfficientNet-Lite.
     EfficientNet(EfficientNetConfig),
+    /// Vision transformer, always frozen.
+    #[cfg(feature = "vit")]
+    Vit(VitConfig),
 }
 
 impl Default for ModelConfig {
@@ -93,6 +98,8 @@ impl ModelConfig {
         match self {
             Self::ResNet(config) => config.build(scope, n_classes),
             Self::EfficientNet(config) => config.build(scope, n_classes),
+            #[cfg(feature = "vit")]
+            Self::Vit(config) => config.build(scope, n_classes),
         }
     }
 
@@ -101,6 +108,8 @@ impl ModelConfig {
         match self {
             Self::ResNet(config) => config.input(),
             Self::EfficientNet(config) => config.input(),
+            #[cfg(feature = "vit")]
+            Self::Vit(config) => config.input(),
         }
     }
 
@@ -109,7 +118,23 @@ impl ModelConfig {
         match self {
             Self::ResNet(config) => config.stages(),
             Self::EfficientNet(config) => config.stages(),
+            #[cfg(feature = "vit")]
+            Self::Vit(config) => config.stages(),
         }
+    }
+
+    /// The same without what concerns only the training of its norms: two that are equal so compute the same from frozen
+    /// parameters.
+    pub fn frozen(&self) -> Self {
+        let mut frozen = self.clone();
+        let norm = match &mut frozen {
+            Self::ResNet(config) => &mut config.norm,
+            Self::EfficientNet(config) => &mut config.norm,
+            #[cfg(feature = "vit")]
+            Self::Vit(_) => return frozen,
+        };
+        *norm = BatchNormConfig { eps: norm.eps, ..BatchNormConfig::default() };
+        frozen
     }
 
     /// Path of the head's parameters.
@@ -117,6 +142,8 @@ impl ModelConfig {
         match self {
             Self::ResNet(_) => "fc",
             Self::EfficientNet(_) => "_fc",
+            #[cfg(feature = "vit")]
+            Self::Vit(_) => "classifier",
         }
     }
 

@@ -10,8 +10,12 @@ mod resnet;
 #[cfg(test)]
 mod tests;
 mod unit;
+#[cfg(feature = "vit")]
+mod vit;
 
 pub use classifier::{Backbone, Classifier};
 pub use config::{Input, ModelConfig, NORM_PARAMS, Rates, Stage};
 pub use efficientnet::EfficientNetConfig;
 pub use resnet::{Depth, ResNetConfig, Stem};
+#[cfg(feature = "vit")]
+pub use vit::VitConfig;
