@@ -23,8 +23,8 @@ pub fn resnet18() -> Network {
     Network { model: ModelConfig::default(), frozen: None, batch: 8, side: 224 }
 }
 
-/// EfficientNet-Lite0 as the preset `pepl-photos` trains it: 16 labelled and 32 other images of 96 pixels, running
-/// statistics, frozen up to the third of five strides.
+/// EfficientNet-Lite0 fine-tuned on few labels: 48 images of 96 pixels, running statistics, frozen up to the third of five
+/// strides.
 pub fn lite0() -> Network {
     let norm = BatchNormConfig { eps: 1e-3, momentum: 0.01, statistics: Statistics::Running };
     let model = ModelConfig::EfficientNet(EfficientNetConfig { norm, ..EfficientNetConfig::default() });

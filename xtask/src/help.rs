@@ -61,7 +61,7 @@ fn page(colour: bool) -> String {
             let _ = writeln!(page, "  {name}{typed:widest$}{off}  {does}");
         }
     }
-    page.push_str("\n--features goes to cargo: cuda, cudnn, metal, mkl, accelerate.");
+    page.push_str("\n--features goes to cargo: cuda, cudnn, metal, mkl, accelerate, parquet, vit.");
     page
 }
 

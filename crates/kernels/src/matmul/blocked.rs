@@ -157,13 +157,15 @@ struct Goal<'a> {
 
 impl Goal<'_> {
     /// # Safety
-    /// The part of the result from (i, j) on is this task's own.
+    /// As [`block`], for the part of the result from (i, j) on.
     unsafe fn multiply(&self, a: Left, b: Right, (k0, depth): (usize, usize), [i, j]: [usize; 2]) {
         let Ending { scale, add, bias } = self.ending;
         let bias = bias.filter(|_| k0 == 0).map_or(std::ptr::null(), |bias| bias[j..j + b.n].as_ptr());
-        // SAFETY: (i, j) lies within the result (the caller's promise).
-        let data = unsafe { self.dst.at(i * self.stride + j) };
-        block(a, b, depth, Out { data, row: self.stride, scale, add: add || k0 > 0, bias });
+        // SAFETY: (i, j) lies within the result, and the operands are as `block` needs them (the caller's promises).
+        unsafe {
+            let data = self.dst.at(i * self.stride + j);
+            block(a, b, depth, Out { data, row: self.stride, scale, add: add || k0 > 0, bias });
+        }
     }
 }
 

@@ -145,9 +145,10 @@ simd_fn! {
 simd_fn! {
     /// `out = scale a b` (+ the old content, + the bias), summed over `depth` values.
     ///
-    /// SAFETY (for the caller): the operands reach as far as their descriptions say, a right operand without panels in
-    /// whole vectors; the result is valid for reads and writes and used by nobody else.
-    pub(super) fn block<V>(a: Left, b: Right, depth: usize, out: Out) {
+    /// # Safety
+    /// The operands must reach as far as their descriptions say, a right operand without panels in whole vectors; the
+    /// result must be valid for reads and writes and used by nobody else.
+    pub(super) unsafe fn block<V>(a: Left, b: Right, depth: usize, out: Out) {
         let vectors = b.n.div_ceil(V::N);
         let mut v = 0;
         while v < vectors {

@@ -55,35 +55,43 @@ fn detect() -> Isa {
     Isa::Portable
 }
 
-/// Defines a function whose body is compiled once per instruction set and chosen at run time.
+/// Defines a function whose body is compiled once per instruction set and chosen at run time; `unsafe fn` where the body
+/// relies on promises of its caller.
 ///
 /// The body is repeated inside each wrapper, where `V` names that set's vector, so that closures in it are compiled for
 /// the set, too.
 macro_rules! simd_fn {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$V:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        simd_fn! { @ [] [$(#[$meta])*] [$vis] $name $V [$($arg: $ty),*] [$(-> $ret)?] $body }
+    };
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident<$V:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        simd_fn! { @ [unsafe] [$(#[$meta])*] [$vis] $name $V [$($arg: $ty),*] [$(-> $ret)?] $body }
+    };
+    (@ [$($unsafe:tt)?] [$(#[$meta:meta])*] [$vis:vis] $name:ident $V:ident [$($arg:ident: $ty:ty),*] [$($ret:tt)*] $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+        $vis $($unsafe)? fn $name($($arg: $ty),*) $($ret)* {
             #[allow(unused_imports)]
             use $crate::simd::Lanes as _;
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                $($unsafe)? fn avx512($($arg: $ty),*) $($ret)* {
                     #[allow(dead_code)]
                     type $V = $crate::simd::Avx512;
                     $body
                 }
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                $($unsafe)? fn avx2($($arg: $ty),*) $($ret)* {
                     #[allow(dead_code)]
                     type $V = $crate::simd::Avx2;
                     $body
                 }
                 match $crate::simd::isa() {
-                    // SAFETY: `isa` returns these values only after the processor reported the features.
+                    // SAFETY: `isa` returns these values only after the processor reported the features; an unsafe body
+                    // has its own caller's promises.
                     $crate::simd::Isa::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     $crate::simd::Isa::Avx2 => return unsafe { avx2($($arg),*) },
