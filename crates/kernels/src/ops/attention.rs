@@ -2,7 +2,7 @@
 //!
 //! Queries are taken in blocks; only one block of scores exists per thread. Forward keeps the logarithm of each row's
 //! normaliser, from which backward rebuilds the block (Dao et al., arXiv 2205.14135, without tiling over keys: a
-//! CPU core's cache holds whole rows).
+//! CPU core's cache holds whole rows). Keys that no query of a block sees, after it or of other segments, are left out.
 
 use super::mask::{HostMask, Mask};
 use super::softmax::{exp_in_place, masked, row_largest, scale_in_place, softmax};
@@ -12,6 +12,7 @@ use crate::shared::Shared;
 use crate::simd::{math, simd_fn};
 use candle_core::{D, Result, Tensor, bail};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Queries per block.
 const BLOCK: usize = 64;
@@ -82,24 +83,24 @@ impl<'a> Core<'a> {
         self.mat(self.q, self.at.q, at, rows, self.n.d)
     }
 
-    fn keys(&self, b: usize, g: usize, rows: usize) -> Mat<'a> {
-        self.mat(self.k, self.at.k, [b, g, 0], rows, self.n.d)
+    fn keys(&self, b: usize, g: usize, seen: &Range<usize>) -> Mat<'a> {
+        self.mat(self.k, self.at.k, [b, g, seen.start], seen.len(), self.n.d)
     }
 
-    fn values(&self, b: usize, g: usize, rows: usize) -> Mat<'a> {
-        self.mat(self.v, self.at.v, [b, g, 0], rows, self.n.e)
+    fn values(&self, b: usize, g: usize, seen: &Range<usize>) -> Mat<'a> {
+        self.mat(self.v, self.at.v, [b, g, seen.start], seen.len(), self.n.e)
     }
 
     fn group(&self, h: usize) -> usize {
         h / (self.n.h / self.n.g)
     }
 
-    /// Scores of queries `i0 .. i0 + rows` against the first `seen` keys, hidden ones at `-inf`.
-    fn scores(&self, [b, h, i0]: [usize; 3], rows: usize, seen: usize, scores: &mut [f32]) {
+    /// Scores of queries `i0 .. i0 + rows` against the keys `seen`, hidden ones at `-inf`.
+    fn scores(&self, [b, h, i0]: [usize; 3], rows: usize, seen: &Range<usize>, scores: &mut [f32]) {
         let q = self.queries([b, h, i0], rows);
-        matmul(scores, seen, q, self.keys(b, self.group(h), seen).t(), self.scale, Into::Set, Run::Here);
-        for (r, row) in scores.chunks_exact_mut(seen).enumerate() {
-            self.mask.hide([b, h, i0 + r], self.n.t, self.n.s, row);
+        matmul(scores, seen.len(), q, self.keys(b, self.group(h), seen).t(), self.scale, Into::Set, Run::Here);
+        for (r, row) in scores.chunks_exact_mut(seen.len()).enumerate() {
+            self.mask.hide([b, h, i0 + r], self.n.t, self.n.s, seen.start, row);
         }
     }
 
@@ -113,17 +114,18 @@ impl<'a> Core<'a> {
         });
         tasks.for_each_init(Vec::new, |scratch, (bh, i0, lse)| {
             let (b, h, rows) = (bh / h, bh % h, lse.len());
-            let seen = self.mask.limit(i0 + rows - 1, s);
-            if seen == 0 {
+            let seen = self.mask.window([b, i0], rows, t, s);
+            let n = seen.len();
+            if n == 0 {
                 return;
             }
-            scratch.resize(rows * seen, 0.0);
-            self.scores([b, h, i0], rows, seen, scratch);
-            scratch.chunks_exact_mut(seen).zip(lse).for_each(|(row, l)| *l = normalise(row));
-            let values = self.values(b, self.group(h), seen);
+            scratch.resize(rows * n, 0.0);
+            self.scores([b, h, i0], rows, &seen, scratch);
+            scratch.chunks_exact_mut(n).zip(lse).for_each(|(row, l)| *l = normalise(row));
+            let values = self.values(b, self.group(h), &seen);
             let dst = o.rows(self.at.o.at(b, h, i0), rows, self.at.o.row, e);
             // SAFETY: each (b, h, block of rows) belongs to one task, and only its `e` values a row are written.
-            unsafe { matmul_at(dst, self.at.o.row, Mat::new(scratch, rows, seen), values, 1.0, Into::Set, Run::Here) };
+            unsafe { matmul_at(dst, self.at.o.row, Mat::new(scratch, rows, n), values, 1.0, Into::Set, Run::Here) };
         });
         (out, lse)
     }
@@ -153,35 +155,36 @@ impl<'a> Core<'a> {
     ) {
         let Sizes { h: heads, t, s, d, e, .. } = self.n;
         let rows = BLOCK.min(t - i0);
-        let seen = self.mask.limit(i0 + rows - 1, s);
-        if seen == 0 {
+        let seen = self.mask.window([b, i0], rows, t, s);
+        let n = seen.len();
+        if n == 0 {
             return;
         }
         let g = self.group(h);
-        scratch.p.resize(rows * seen, 0.0);
-        scratch.ds.resize(rows * seen, 0.0);
+        scratch.p.resize(rows * n, 0.0);
+        scratch.ds.resize(rows * n, 0.0);
         let (p, ds) = (&mut scratch.p[..], &mut scratch.ds[..]);
-        self.scores([b, h, i0], rows, seen, p);
+        self.scores([b, h, i0], rows, &seen, p);
         let lse = &lse[(b * heads + h) * t + i0..][..rows];
-        p.chunks_exact_mut(seen).zip(lse).for_each(|(row, &l)| probabilities(row, l));
+        p.chunks_exact_mut(n).zip(lse).for_each(|(row, &l)| probabilities(row, l));
         let grad = self.mat(go, self.at.o, [b, h, i0], rows, e);
-        matmul(ds, seen, grad, self.values(b, g, seen).t(), 1.0, Into::Set, Run::Here);
-        for (r, (ds, p)) in ds.chunks_exact_mut(seen).zip(p.chunks_exact(seen)).enumerate() {
+        matmul(ds, n, grad, self.values(b, g, &seen).t(), 1.0, Into::Set, Run::Here);
+        for (r, (ds, p)) in ds.chunks_exact_mut(n).zip(p.chunks_exact(n)).enumerate() {
             let at = self.at.o.at(b, h, i0 + r);
             score_grad(p, &o[at..at + e], &go[at..at + e], ds);
         }
         let q = self.queries([b, h, i0], rows);
-        let (p, ds) = (Mat::new(p, rows, seen), Mat::new(ds, rows, seen));
+        let (p, ds) = (Mat::new(p, rows, n), Mat::new(ds, rows, n));
         let rows_of = |to: &Shared, at: usize, n: usize, place: Place, width: usize| to.rows(at, n, place.row, width);
         let dq = rows_of(dq, self.at.q.at(b, h, i0), rows, self.at.q, d);
-        let dk = rows_of(dk, self.at.k.at(b, g, 0), seen, self.at.k, d);
-        let dv = rows_of(dv, self.at.v.at(b, g, 0), seen, self.at.v, e);
+        let dk = rows_of(dk, self.at.k.at(b, g, seen.start), n, self.at.k, d);
+        let dv = rows_of(dv, self.at.v.at(b, g, seen.start), n, self.at.v, e);
         // SAFETY: keys and values of (b, g) and the queries that use them belong to the one task for (b, g), and a
         // product touches only the values of its own head in each row.
         unsafe {
             matmul_at(dv, self.at.v.row, p.t(), grad, 1.0, Into::Add, Run::Here);
             matmul_at(dk, self.at.k.row, ds.t(), q, self.scale, Into::Add, Run::Here);
-            matmul_at(dq, self.at.q.row, ds, self.keys(b, g, seen), self.scale, Into::Set, Run::Here);
+            matmul_at(dq, self.at.q.row, ds, self.keys(b, g, &seen), self.scale, Into::Set, Run::Here);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What attention may see.
 
 use candle_core::{DType, Result, Tensor, bail};
+use std::ops::Range;
 
 /// Visibility of keys to queries; every part that is present must allow a pair.
 ///
@@ -133,25 +134,39 @@ impl HostMask {
     }
 
     /// How many leading keys query `i` can see at most, of `s`.
-    pub fn limit(&self, i: usize, s: usize) -> usize {
+    fn limit(&self, i: usize, s: usize) -> usize {
         self.causal.map_or(s, |offset| (i + offset + 1).min(s))
     }
 
-    /// Sets the scores of hidden keys to `-inf`; `row` holds the first `row.len()` of `s` keys for query `i` of `t`.
-    pub fn hide(&self, [b, h, i]: [usize; 3], t: usize, s: usize, row: &mut [f32]) {
+    /// The keys, of `s`, outside of which the queries `i0 .. i0 + rows` of `t` see nothing.
+    pub fn window(&self, [b, i0]: [usize; 2], rows: usize, t: usize, s: usize) -> Range<usize> {
+        let limit = self.limit(i0 + rows - 1, s);
+        let Some((q, k)) = &self.segments else { return 0..limit };
+        let mut ids = q[b * t + i0..][..rows].to_vec();
+        ids.dedup();
+        let keys = &k[b * s..][..limit];
+        match (keys.iter().position(|k| ids.contains(k)), keys.iter().rposition(|k| ids.contains(k))) {
+            // A start at whole vectors keeps the products' shapes simple.
+            (Some(first), Some(last)) => first / 16 * 16..last + 1,
+            _ => 0..0,
+        }
+    }
+
+    /// Sets the scores of hidden keys to `-inf`; `row` holds those from key `first` on, of `s`, for query `i` of `t`.
+    pub fn hide(&self, [b, h, i]: [usize; 3], t: usize, s: usize, first: usize, row: &mut [f32]) {
         let low = f32::NEG_INFINITY;
-        let seen = self.limit(i, s).min(row.len());
+        let seen = self.limit(i, s).saturating_sub(first).min(row.len());
         row[seen..].fill(low);
         let row = &mut row[..seen];
         if let Some(keys) = &self.keys {
-            row.iter_mut().zip(&keys[b * s..]).filter(|(_, k)| **k == 0).for_each(|(x, _)| *x = low);
+            row.iter_mut().zip(&keys[b * s + first..]).filter(|(_, k)| **k == 0).for_each(|(x, _)| *x = low);
         }
         if let Some((q, k)) = &self.segments {
             let own = q[b * t + i];
-            row.iter_mut().zip(&k[b * s..]).filter(|(_, k)| **k != own).for_each(|(x, _)| *x = low);
+            row.iter_mut().zip(&k[b * s + first..]).filter(|(_, k)| **k != own).for_each(|(x, _)| *x = low);
         }
         if let Some((flags, [sb, sh, st, ss])) = &self.pairs {
-            let base = b * sb + h * sh + i * st;
+            let base = b * sb + h * sh + i * st + first * ss;
             row.iter_mut().enumerate().filter(|(j, _)| flags[base + j * ss] == 0).for_each(|(_, x)| *x = low);
         }
     }
