@@ -125,12 +125,16 @@ fn attentions(all: &mut Vec<Case>) {
         |n: usize, s: usize| Tensor::from_vec((0..n * s).map(|i| (i % s / 3) as u32).collect(), (n, s), &Device::Cpu);
     for (b, h, g, t, s, d) in [(1, 1, 1, 1, 1, 1), (2, 4, 2, 5, 5, 8), (1, 2, 1, 70, 70, 3), (2, 2, 2, 3, 130, 16)] {
         let (q, k) = ([b, h, t, d], [b, g, s, d]);
+        let own = Some((segments(b, t).unwrap(), segments(b, s).unwrap()));
+        let (keys, pairs) = (Some(keep(b, s).unwrap()), Some(keep(t, s).unwrap()));
         let masks = [
             ("none", Mask::none()),
             ("causal", Mask { causal: Some(s - t), ..Mask::none() }),
-            ("keys", Mask { keys: Some(keep(b, s).unwrap()), ..Mask::causal() }),
-            ("pairs", Mask { pairs: Some(keep(t, s).unwrap()), ..Mask::none() }),
-            ("segments", Mask { segments: Some((segments(b, t).unwrap(), segments(b, s).unwrap())), ..Mask::none() }),
+            ("keys", Mask { keys: keys.clone(), ..Mask::causal() }),
+            ("pairs", Mask { pairs: pairs.clone(), ..Mask::none() }),
+            ("segments", Mask { segments: own.clone(), ..Mask::none() }),
+            ("packed", Mask { segments: own.clone(), ..Mask::causal() }),
+            ("all parts", Mask { segments: own, keys, pairs, ..Mask::causal() }),
         ];
         for (name, mask) in masks {
             let m = mask.clone();
