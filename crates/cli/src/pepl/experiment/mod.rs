@@ -30,7 +30,7 @@ pub fn experiment(args: &Experiment) -> Result<()> {
     let stem = Path::new(&args.plan).file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(format!("experiment-{stem}")));
     std::fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
-    let open: Vec<&Job> = jobs.iter().filter(|job| !is_done(&job.folder(&out))).collect();
+    let open: Vec<&Job> = jobs.iter().filter(|job| evaluation(&job.folder(&out)).is_none()).collect();
     say(format!("{} runs, {} of them to do, in {}", jobs.len(), open.len(), out.display()));
     if !args.table && !open.is_empty() {
         estimate(&open, &out)?;
@@ -63,18 +63,14 @@ pub fn experiment(args: &Experiment) -> Result<()> {
     Ok(())
 }
 
-fn is_done(folder: &Path) -> bool {
-    folder.join("eval.json").is_file()
+/// What a run reached, once it is done: until then the training loop keeps its own last meters under that name.
+fn evaluation(folder: &Path) -> Option<Evaluation> {
+    serde_json::from_str(&std::fs::read_to_string(folder.join("eval.json")).ok()?).ok()
 }
 
 fn write_table(plan: &Plan, jobs: &[Job], out: &Path) -> Result<()> {
-    let mut done: Vec<(&Job, Evaluation)> = Vec::new();
-    for job in jobs {
-        let path = job.folder(out).join("eval.json");
-        if let Ok(text) = std::fs::read_to_string(&path) {
-            done.push((job, serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?));
-        }
-    }
+    let done: Vec<(&Job, Evaluation)> =
+        jobs.iter().filter_map(|job| Some((job, evaluation(&job.folder(out))?))).collect();
     let results = table::results(plan, &done)?;
     let files = [
         ("results.md", results.markdown(plan)),
@@ -153,4 +149,17 @@ fn estimate(jobs: &[&Job], out: &Path) -> Result<()> {
     }
     say(format!("estimate: {:.1} hours for {} runs on this machine", total / 3600.0, jobs.len()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meters_of_an_interrupted_run_are_no_evaluation() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(evaluation(dir.path()).is_none());
+        std::fs::write(dir.path().join("eval.json"), r#"{"meters": {"top1": 0.5}, "step": 160}"#).unwrap();
+        assert!(evaluation(dir.path()).is_none());
+    }
 }
