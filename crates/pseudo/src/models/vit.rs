@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(trained, ["classifier.bias", "classifier.weight"]);
         let logits = model.forward(&images(4, 32), Mode::Train(Key::new(1))).unwrap();
         let targets = Tensor::new(&[0u32, 1, 2, 3], &Device::Cpu).unwrap();
-        let grads = cross_entropy(&logits, &targets, &CrossEntropy::mean()).unwrap().backward().unwrap();
+        let grads = cross_entropy(&logits, &targets, &CrossEntropy::default()).unwrap().backward().unwrap();
         for (name, var) in store.named_vars() {
             let grad = grads.get(&var).unwrap_or_else(|| panic!("{name} has no gradient"));
             assert!(flat(grad).iter().any(|g| *g != 0.0), "{name}");
