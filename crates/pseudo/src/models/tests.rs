@@ -268,7 +268,7 @@ fn settings_are_read_strictly() {
     let ModelConfig::EfficientNet(lite) = read(r#"{"kind": "efficientnet"}"#).unwrap() else { panic!() };
     assert_eq!((lite.norm.eps, lite.norm.momentum, lite.size), (1e-3, 0.01, 224));
     assert!(read(r#"{"kind": "resnet", "deep": 5}"#).unwrap_err().contains("deep"));
-    assert!(read(r#"{"kind": "vit"}"#).unwrap_err().contains("vit"));
+    assert!(read(r#"{"kind": "vgg"}"#).unwrap_err().contains("vgg"));
 }
 
 #[test]
