@@ -40,9 +40,6 @@ simd_fn! {
     pub(crate) fn scale_in_place<V>(x: &mut [f32], by: f32) { math::map_in_place::<V>(x, |x| x.mul(V::splat(by))) }
 }
 simd_fn! {
-    fn subtract_in_place<V>(x: &mut [f32], by: f32) { math::map_in_place::<V>(x, |x| x.sub(V::splat(by))) }
-}
-simd_fn! {
     fn subtract<V>(x: &[f32], by: f32, y: &mut [f32]) { math::map1::<V>(x, y, |x| x.sub(V::splat(by))) }
 }
 simd_fn! {
@@ -74,47 +71,46 @@ enum Visible {
 
 struct Softmax {
     visible: Visible,
+    /// The logarithm, of which everything is visible.
     log: bool,
 }
 
-/// In place; a row without any visible entry becomes zeros (`-inf` for the logarithm).
-fn softmax_row(x: &mut [f32], log: bool) {
+/// In place; a row without any visible entry becomes zeros.
+fn softmax_row(x: &mut [f32]) {
     let max = row_largest(x);
     if max == f32::NEG_INFINITY {
-        return x.fill(if log { f32::NEG_INFINITY } else { 0.0 });
+        return x.fill(0.0);
     }
-    if log {
-        let lse = max + sum_exp(x, max).ln();
-        subtract_in_place(x, lse);
-    } else {
-        let sum = exp_in_place(x, 1.0, max);
-        scale_in_place(x, 1.0 / sum);
+    let sum = exp_in_place(x, 1.0, max);
+    scale_in_place(x, 1.0 / sum);
+}
+
+/// The row is read three times and written once; one without any finite entry becomes `-inf`.
+fn log_softmax_row(x: &[f32], y: &mut [f32]) {
+    let max = row_largest(x);
+    if max == f32::NEG_INFINITY {
+        return y.fill(max);
     }
+    subtract(x, max + sum_exp(x, max).ln(), y);
 }
 
 impl Softmax {
     fn row(&self, index: usize, x: &[f32], y: &mut [f32]) {
-        let hidden = if self.log { f32::NEG_INFINITY } else { 0.0 };
-        if self.log && matches!(self.visible, Visible::All) {
-            // The row is read three times and written once.
-            let max = row_largest(x);
-            if max == f32::NEG_INFINITY {
-                return y.fill(max);
-            }
-            return subtract(x, max + sum_exp(x, max).ln(), y);
+        if self.log {
+            return log_softmax_row(x, y);
         }
         y.copy_from_slice(x);
         match &self.visible {
-            Visible::All => softmax_row(y, self.log),
+            Visible::All => softmax_row(y),
             Visible::Causal { rows, diagonal } => {
                 let seen = ((index % rows) as i64 + diagonal + 1).clamp(0, x.len() as i64) as usize;
-                softmax_row(&mut y[..seen], self.log);
-                y[seen..].fill(hidden);
+                softmax_row(&mut y[..seen]);
+                y[seen..].fill(0.0);
             }
             Visible::Keep(keep) => {
                 let keep = &keep[index * x.len()..][..x.len()];
                 y.iter_mut().zip(keep).filter(|(_, k)| **k == 0).for_each(|(y, _)| *y = f32::NEG_INFINITY);
-                softmax_row(y, self.log);
+                softmax_row(y);
             }
         }
     }
