@@ -10,11 +10,12 @@ def run(workloads):
     repeats, prepare = workloads[name]
     step = prepare()
     times = []
-    for i in range(repeats + 2):
+    for _ in range(2):
+        step()
+    while len(times) < repeats or sum(times) < 500:
         start = time.perf_counter()
         step()
-        if i >= 2:
-            times.append((time.perf_counter() - start) * 1e3)
+        times.append((time.perf_counter() - start) * 1e3)
     times.sort()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"name": name, "ms": times[len(times) // 2], "min_ms": times[0], "threads": threads,

@@ -2,7 +2,7 @@
 //!
 //! `steps` measures whole workloads, `ops` single operations forward and backward, `images` the way from files to views.
 //! Every workload runs in a process of its own, so that peak memory is its own too; with `--peers` the same work runs in
-//! PyTorch right after it.
+//! PyTorch right after it, in turns for `--rounds` rounds (three beside peers), so that both see the same clock.
 //! What it does not show: anything on a busy machine. Look at `min_ms` beside `ms` (the median) to see how quiet it was.
 //! `--plot` draws the workloads over sizes (`gpt-length-*`, `gpt-width-*`).
 
@@ -21,7 +21,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str =
-    "usage: bench steps|ops|images [--only NAME] [--json] [--peers] [--threads N] [--plot FILE] [--list]";
+    "usage: bench steps|ops|images [--only NAME] [--json] [--peers] [--threads N] [--rounds N] [--plot FILE] [--list]";
 
 /// The command line.
 struct Args {
@@ -33,18 +33,29 @@ struct Args {
     list: bool,
     child: bool,
     threads: usize,
+    rounds: Option<usize>,
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
     let suite = words.next().ok_or(USAGE)?;
-    let mut args =
-        Args { suite, only: None, plot: None, json: false, peers: false, list: false, child: false, threads: 2 };
+    let mut args = Args {
+        suite,
+        only: None,
+        plot: None,
+        json: false,
+        peers: false,
+        list: false,
+        child: false,
+        threads: 2,
+        rounds: None,
+    };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match word.as_str() {
             "--only" => args.only = Some(value()?),
             "--plot" => args.plot = Some(value()?),
             "--threads" => args.threads = value()?.parse().map_err(|e| format!("--threads: {e}"))?,
+            "--rounds" => args.rounds = Some(value()?.parse().map_err(|e| format!("--rounds: {e}"))?),
             "--json" => args.json = true,
             "--peers" => args.peers = true,
             "--list" => args.list = true,
@@ -82,15 +93,24 @@ fn run() -> Result<(), String> {
             table.line(&name);
             continue;
         }
-        let ours = measure::spawn(&args.suite, &name, args.threads)?;
-        if args.suite == "images" {
-            let routes = if args.peers { &peers::IMAGE_ROUTES[..] } else { &[] };
-            let peer = |route: &&str| peers::spawn("images", &format!("{name}@{route}"), args.threads);
-            table.rates(&ours, &routes.iter().map(peer).collect::<Result<Vec<_>, _>>()?);
-            continue;
+        let routes = match args.suite.as_str() {
+            _ if !args.peers => &[][..],
+            "images" => &peers::IMAGE_ROUTES[..],
+            _ => &[""][..],
+        };
+        let mut rounds = vec![Vec::new(); 1 + routes.len()];
+        for _ in 0..args.rounds.unwrap_or(if args.peers { 3 } else { 1 }).max(1) {
+            rounds[0].push(measure::spawn(&args.suite, &name, args.threads)?);
+            for (route, round) in routes.iter().zip(&mut rounds[1..]) {
+                round.push(peers::spawn(&args.suite, &format!("{name}{route}"), args.threads)?);
+            }
         }
-        let theirs = if args.peers { Some(peers::spawn(&args.suite, &name, args.threads)?) } else { None };
-        rows.push(table.row(&ours, theirs.as_ref()));
+        let all: Vec<_> = rounds.into_iter().map(measure::together).collect();
+        if args.suite == "images" {
+            table.rates(&all[0], &all[1..]);
+        } else {
+            rows.push(table.row(&all[0], all.get(1)));
+        }
     }
     if let Some(file) = args.plot {
         std::fs::write(&file, plot::svg(&rows)).map_err(|e| format!("{file}: {e}"))?;

@@ -8,7 +8,7 @@ use std::time::Instant;
 pub struct Workload {
     /// What `--only` selects by.
     pub name: String,
-    /// Timed repetitions, after two that are not.
+    /// Timed repetitions at least, after two that are not; more where they do not fill [`AT_LEAST_MS`].
     pub repeats: usize,
     /// What one repetition works off.
     #[allow(dead_code, reason = "read by the criterion benches, which include this file")]
@@ -16,6 +16,9 @@ pub struct Workload {
     /// Sets everything up.
     pub prepare: Box<dyn FnOnce() -> candle_core::Result<Step>>,
 }
+
+/// Milliseconds that the repetitions of a workload fill: short ones would see the processor on its way to its clock only.
+const AT_LEAST_MS: f64 = 500.0;
 
 /// An amount of work.
 #[derive(Clone, Copy)]
@@ -51,13 +54,14 @@ pub fn child(workload: Workload, threads: usize) -> Result<(), String> {
     pool.map_err(|e| e.to_string())?;
     let fail = |e: candle_core::Error| format!("{}: {e}", workload.name);
     let mut step = (workload.prepare)().map_err(fail)?;
-    let mut times = Vec::new();
-    for repeat in 0..workload.repeats + 2 {
+    let mut times: Vec<f64> = Vec::new();
+    for _ in 0..2 {
+        step().map_err(fail)?;
+    }
+    while times.len() < workload.repeats || times.iter().sum::<f64>() < AT_LEAST_MS {
         let start = Instant::now();
         step().map_err(fail)?;
-        if repeat >= 2 {
-            times.push(start.elapsed().as_secs_f64() * 1e3);
-        }
+        times.push(start.elapsed().as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);
     let line = json!({
@@ -87,6 +91,18 @@ pub fn spawn(suite: &str, name: &str, threads: usize) -> Result<Value, String> {
     let mut command = Command::new(program);
     command.args(args).env("RAYON_NUM_THREADS", &threads_text);
     last_json(&mut command, name)
+}
+
+/// What several rounds of one workload say together: the median of their medians, the least time, the most memory.
+pub fn together(mut rounds: Vec<Value>) -> Value {
+    let number = |v: &Value, key: &str| v[key].as_f64().unwrap_or(f64::NAN);
+    rounds.sort_by(|a, b| number(a, "ms").total_cmp(&number(b, "ms")));
+    let least = rounds.iter().map(|v| number(v, "min_ms")).fold(f64::INFINITY, f64::min);
+    let most = rounds.iter().map(|v| number(v, "peak_mb")).fold(0.0, f64::max);
+    let mut all = rounds.swap_remove(rounds.len() / 2);
+    all["min_ms"] = json!(least);
+    all["peak_mb"] = json!(most);
+    all
 }
 
 /// Runs a command and parses the last line it prints.

@@ -16,8 +16,8 @@ pub fn spawn(suite: &str, name: &str, threads: usize) -> Result<Value, String> {
     measure::last_json(&mut command, name)
 }
 
-/// The peers of `images`, by the names that their script knows.
-pub const IMAGE_ROUTES: [&str; 2] = ["pillow", "torchvision"];
+/// The peers of `images`, as their script wants them after a workload's name.
+pub const IMAGE_ROUTES: [&str; 2] = ["@pillow", "@torchvision"];
 
 /// Prints results as JSON lines or as a table.
 pub struct Table {

@@ -13,8 +13,8 @@ use std::cell::Cell;
 
 /// Longest block of the inner dimension: a panel of 48 columns takes 108 KiB.
 const DEPTH: usize = 576;
-/// Rows of a block of the left operand, a multiple of every panel's rows: at most 324 KiB.
-const ROWS: usize = 144;
+/// Rows of a block of the left operand, a multiple of every panel's rows: at most 648 KiB.
+const ROWS: usize = 288;
 /// Columns of a block of the right operand, a multiple of every panel's columns: at most 648 KiB.
 const COLUMNS: usize = 288;
 /// Multiplications below which a second thread costs more than it brings.

@@ -40,7 +40,10 @@ pub(super) fn panel_vectors(left: usize, most: usize) -> usize {
     if left == 4 && most == 3 { 2 } else { left.min(most) }
 }
 
-/// `sum_k a(r, k) b(k, c)` in the order of k.
+/// Values of a cache line.
+const LINE: usize = 16;
+
+/// `sum_k a(r, k) b(k, c)` in the order of k, while `depth` cache lines from `ahead` on are asked for.
 ///
 /// # Safety
 /// `depth` values `step` apart must be readable from each of `a`, and `C` vectors at each of `depth` rows of `b`.
@@ -51,9 +54,11 @@ unsafe fn tile<V: Lanes, const R: usize, const C: usize>(
     b: *const f32,
     ldb: usize,
     depth: usize,
+    ahead: *const f32,
 ) -> [[V; C]; R] {
     let mut acc = [[V::splat(0.0); C]; R];
     for k in 0..depth {
+        V::prefetch(ahead.wrapping_add(k * LINE));
         let mut right = [V::splat(0.0); C];
         for c in 0..C {
             // SAFETY: vector `c` of row `k` (the caller's promise).
@@ -110,7 +115,7 @@ unsafe fn put<V: Lanes, const R: usize, const C: usize>(
     }
 }
 
-/// One panel of `C` vectors against all rows.
+/// One panel of `C` vectors against all rows. The first tiles bring the panel after it nearer.
 ///
 /// # Safety
 /// As [`block`], for this panel.
@@ -124,16 +129,25 @@ unsafe fn column<V: Lanes, const R: usize, const C: usize>(
     j: usize,
     width: usize,
 ) {
+    let after = b.wrapping_add(depth * C * V::N);
     for i in (0..a.m).step_by(R) {
+        let done = i / R * LINE;
+        let ahead = if done < C * V::N { after.wrapping_add(done * depth) } else { b };
         let live = R.min(a.m - i);
         // Rows that are missing stand for the last one; their sums are thrown away.
         let mut rows = [a.data; R];
         for r in 0..R {
             // SAFETY: a row below `m` (the caller's promise).
             rows[r] = unsafe { a.data.add(i / R * a.panel + r.min(live - 1) * a.row) };
+            // The result comes from memory while the sums are made.
+            let result = out.data.wrapping_add((i + r.min(live - 1)) * out.row + j);
+            for c in 0..C {
+                V::prefetch(result.wrapping_add(c * V::N));
+            }
+            V::prefetch(result.wrapping_add(width - 1));
         }
         // SAFETY: the operands reach that far, and the tile lies within the result (the caller's promise).
-        unsafe { put(tile::<V, R, C>(rows, a.step, b, ldb, depth), out, i, j, live, width) };
+        unsafe { put(tile::<V, R, C>(rows, a.step, b, ldb, depth, ahead), out, i, j, live, width) };
     }
 }
 

@@ -210,7 +210,7 @@ fn normalise(row: &mut [f32]) -> f32 {
         row.fill(0.0);
         return max;
     }
-    let sum = exp_in_place(row, 1.0, max);
+    let sum = exp_in_place(row, max);
     scale_in_place(row, 1.0 / sum);
     max + sum.ln()
 }
@@ -219,7 +219,7 @@ fn probabilities(row: &mut [f32], lse: f32) {
     if lse == f32::NEG_INFINITY {
         row.fill(0.0);
     } else {
-        exp_in_place(row, 1.0, lse);
+        exp_in_place(row, lse);
     }
 }
 

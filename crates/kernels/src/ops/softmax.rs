@@ -8,21 +8,38 @@ use candle_core::{D, DType, Result, Tensor, bail};
 use rayon::prelude::*;
 
 simd_fn! {
-    /// `x = e^(scale x - shift)`; returns the sum.
-    pub(crate) fn exp_in_place<V>(x: &mut [f32], scale: f32, shift: f32) -> f32 {
-        let (s, m) = (V::splat(scale), V::splat(-shift));
-        let whole = x.len() / V::N * V::N;
+    /// `x = e^(x - shift)`; returns the sum.
+    pub(crate) fn exp_in_place<V>(x: &mut [f32], shift: f32) -> f32 {
+        let (m, whole) = (V::splat(shift), x.len() / V::N * V::N);
         let mut acc = V::splat(0.0);
         for i in (0..whole).step_by(V::N) {
-            let e = math::exp(V::load(&x[i..]).fma(s, m));
+            let e = math::exp(V::load(&x[i..]).sub(m));
             e.store(&mut x[i..]);
             acc = acc.add(e);
         }
         let mut total = acc.sum();
         if whole < x.len() {
-            let e = math::exp(V::load_part(&x[whole..], 0.0).fma(s, m));
+            let e = math::exp(V::load_part(&x[whole..], 0.0).sub(m));
             e.store_part(&mut x[whole..]);
             total += x[whole..].iter().sum::<f32>();
+        }
+        total
+    }
+}
+simd_fn! {
+    /// `y = e^(x - shift)`; returns the sum.
+    fn exp_into<V>(x: &[f32], shift: f32, y: &mut [f32]) -> f32 {
+        let (m, whole) = (V::splat(shift), y.len() / V::N * V::N);
+        let mut acc = V::splat(0.0);
+        for i in (0..whole).step_by(V::N) {
+            let e = math::exp(V::load(&x[i..]).sub(m));
+            e.store(&mut y[i..]);
+            acc = acc.add(e);
+        }
+        let mut total = acc.sum();
+        if whole < y.len() {
+            math::exp(V::load_part(&x[whole..y.len()], 0.0).sub(m)).store_part(&mut y[whole..]);
+            total += y[whole..].iter().sum::<f32>();
         }
         total
     }
@@ -75,14 +92,14 @@ struct Softmax {
     log: bool,
 }
 
-/// In place; a row without any visible entry becomes zeros.
-fn softmax_row(x: &mut [f32]) {
+/// A row without any visible entry becomes zeros.
+fn softmax_row(x: &[f32], y: &mut [f32]) {
     let max = row_largest(x);
     if max == f32::NEG_INFINITY {
-        return x.fill(0.0);
+        return y.fill(0.0);
     }
-    let sum = exp_in_place(x, 1.0, max);
-    scale_in_place(x, 1.0 / sum);
+    let sum = exp_into(x, max, y);
+    scale_in_place(y, 1.0 / sum);
 }
 
 /// The row is read three times and written once; one without any finite entry becomes `-inf`.
@@ -99,18 +116,17 @@ impl Softmax {
         if self.log {
             return log_softmax_row(x, y);
         }
-        y.copy_from_slice(x);
         match &self.visible {
-            Visible::All => softmax_row(y),
+            Visible::All => softmax_row(x, y),
             Visible::Causal { rows, diagonal } => {
                 let seen = ((index % rows) as i64 + diagonal + 1).clamp(0, x.len() as i64) as usize;
-                softmax_row(&mut y[..seen]);
+                softmax_row(&x[..seen], &mut y[..seen]);
                 y[seen..].fill(0.0);
             }
             Visible::Keep(keep) => {
                 let keep = &keep[index * x.len()..][..x.len()];
-                y.iter_mut().zip(keep).filter(|(_, k)| **k == 0).for_each(|(y, _)| *y = f32::NEG_INFINITY);
-                softmax_row(y);
+                let visible = x.iter().zip(keep).map(|(x, keep)| if *keep == 0 { f32::NEG_INFINITY } else { *x });
+                softmax_row(&visible.collect::<Vec<_>>(), y);
             }
         }
     }

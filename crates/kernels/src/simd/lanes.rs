@@ -43,6 +43,10 @@ pub(crate) trait Lanes: Copy {
     /// Largest lane.
     fn largest(self) -> f32;
 
+    /// Asks for the cache line at `at`, which need not be valid, in the second-level cache.
+    #[inline(always)]
+    fn prefetch(_at: *const f32) {}
+
     #[inline(always)]
     fn abs(self) -> Self {
         self.max(Self::splat(0.0).sub(self))

@@ -63,6 +63,7 @@ impl Plan {
     pub fn load(name: &str) -> Result<Self> {
         let text = match name {
             "pepl" => include_str!("../../../presets/experiment-pepl.toml").to_string(),
+            "pepl-long" => include_str!("../../../presets/experiment-pepl-long.toml").to_string(),
             path => std::fs::read_to_string(path).map_err(|e| format!("plan {path}: {e}"))?,
         };
         let plan: Self = toml::from_str(&text).map_err(|e| format!("plan {name}: {}", e.to_string().trim_end()))?;
@@ -155,14 +156,15 @@ mod tests {
 
     #[test]
     fn arms_differ_in_the_method_alone() {
-        let plan = Plan::load("pepl").unwrap();
-        let jobs = plan.jobs(&["data.path=photos".into()], &[]).unwrap();
-        let at_20 = |job: &&Job| job.percent == 20.0 && job.seed == 1;
-        let mut configs = jobs.iter().filter(at_20).map(|job| job.config(Path::new("out")).unwrap().settled().unwrap());
-        let first = configs.next().unwrap();
-        for other in configs {
-            assert_ne!(other.method, first.method);
-            assert_eq!(PeplConfig { method: first.method.clone(), ..other }, first);
+        for name in ["pepl", "pepl-long"] {
+            let jobs = Plan::load(name).unwrap().jobs(&["data.path=photos".into()], &[]).unwrap();
+            let at_20 = jobs.iter().filter(|job| job.percent == 20.0 && job.seed == 1);
+            let mut configs = at_20.map(|job| job.config(Path::new("out")).unwrap().settled().unwrap());
+            let first = configs.next().unwrap();
+            for other in configs {
+                assert_ne!(other.method, first.method);
+                assert_eq!(PeplConfig { method: first.method.clone(), ..other }, first);
+            }
         }
     }
 
