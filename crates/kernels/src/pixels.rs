@@ -25,7 +25,7 @@ simd_fn! {
 /// `from` at 0, `to` at 1, cut to a whole number and to a byte.
 #[inline(always)]
 fn blend_one(from: f32, to: f32, m: f32) -> u8 {
-    // `max` and `min` drop NaN.
+    #[allow(clippy::manual_clamp, reason = "`max` and `min` drop NaN, `clamp` keeps it")]
     let value = (from + m * (to - from)).max(0.0).min(255.0);
     // SAFETY: from 0 to 255. The checked conversion is not compiled to vectors.
     unsafe { value.to_int_unchecked::<i32>() as u8 }

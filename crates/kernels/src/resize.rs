@@ -109,7 +109,7 @@ pub fn resize_rgb(from: &[u8], across: &Axis, down: &Axis, room: &mut Vec<u8>, o
 /// One row of new pixels; `from` and `out` have room beyond their ends.
 fn along_row(from: &[u8], axis: &Axis, out: &mut [u8]) {
     let reach = axis.starts.last().map_or(0, |start| (start + axis.groups * 4) * 3 + 4);
-    assert!(from.len() >= reach && out.len() >= axis.starts.len() * 3 + 1, "room beyond the ends");
+    assert!(from.len() >= reach && out.len() > axis.starts.len() * 3, "room beyond the ends");
     #[cfg(target_arch = "x86_64")]
     if crate::isa() != crate::Isa::Portable {
         // SAFETY: `isa` names these sets only after the processor reported AVX2; the bounds are asserted above, and starts

@@ -4,6 +4,7 @@ use super::config::NetworkConfig;
 use crate::Result;
 use candle_core::{DType, Device, Tensor};
 use chandlery::nn::{Mode, ParamStore, Scope, Strictness};
+use chandlery::pseudo::cam::Forward;
 use chandlery::pseudo::data::ContentHash;
 use chandlery::pseudo::models::Classifier;
 use chandlery::pseudo::weights::load_pretrained;
@@ -49,7 +50,7 @@ pub fn trained_part(config: &NetworkConfig, scope: &Scope, n_classes: usize) -> 
 /// The part that is not trained.
 pub struct FrozenPart {
     /// Views [n, 3, h, w] to maps [n, c, h', w'].
-    pub forward: Box<dyn Fn(&Tensor) -> candle_core::Result<Tensor>>,
+    pub forward: Box<Forward<'static>>,
     /// Identifies network and parameters.
     pub hash: ContentHash,
 }

@@ -29,7 +29,7 @@ impl Upsampling {
         let rows = self.smooth && self.down;
         let far = if !rows {
             near
-        } else if y % 2 == 0 {
+        } else if y.is_multiple_of(2) {
             near.saturating_sub(1)
         } else {
             (near + 1).min(height - 1)

@@ -195,7 +195,9 @@ impl<'a> Frame<'a> {
                 (slot(&mut room.dc, Coefficients::Dc, tables.0)?, slot(&mut room.ac, Coefficients::Ac, tables.1)?);
             let mut side = 8 / n;
             // A plane of less resolution is shrunk less, as far as that saves its upsampling.
-            while side < 8 && (h * (8 / n)) % (channel.h * side * 2) == 0 && (v * (8 / n)) % (channel.v * side * 2) == 0
+            while side < 8
+                && (h * (8 / n)).is_multiple_of(channel.h * side * 2)
+                && (v * (8 / n)).is_multiple_of(channel.v * side * 2)
             {
                 side *= 2;
             }
