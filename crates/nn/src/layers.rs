@@ -4,12 +4,12 @@ use crate::{Init, Mode, Scope};
 use candle_core::{Result, Tensor};
 use chandlery_kernels::{self as ck, Activation};
 
-/// `y = x W^T + b`; parameters `weight` [o, i] and `bias` [o].
+/// `y = x W^T + b`; parameters `weight` [o, i] and `bias` `[o]`.
 #[derive(Clone, Debug)]
 pub struct Linear {
     /// [o, i].
     pub weight: Tensor,
-    /// [o].
+    /// `[o]`.
     pub bias: Option<Tensor>,
 }
 
@@ -41,7 +41,7 @@ impl Linear {
     }
 }
 
-/// Layer norm; parameters `weight` and `bias`, both [d].
+/// Layer norm; parameters `weight` and `bias`, both `[d]`.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
     weight: Tensor,
@@ -67,7 +67,7 @@ impl LayerNorm {
     }
 }
 
-/// RMS norm; parameter `weight` [d].
+/// RMS norm; parameter `weight` `[d]`.
 #[derive(Clone, Debug)]
 pub struct RmsNorm {
     weight: Tensor,

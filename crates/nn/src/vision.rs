@@ -4,12 +4,12 @@ use crate::{Buffer, Init, Mode, Scope};
 use candle_core::{DType, Result, Tensor, bail};
 use chandlery_kernels as ck;
 
-/// Convolution; parameters `weight` [o, i / groups, kh, kw] and `bias` [o].
+/// Convolution; parameters `weight` [o, i / groups, kh, kw] and `bias` `[o]`.
 #[derive(Clone, Debug)]
 pub struct Conv2d {
     /// [o, i / groups, kh, kw].
     pub weight: Tensor,
-    /// [o].
+    /// `[o]`.
     pub bias: Option<Tensor>,
     /// Stride, padding, dilation and groups.
     pub geometry: ck::Conv2d,
@@ -71,7 +71,7 @@ impl Default for BatchNormConfig {
 }
 
 /// Batch norm (Ioffe and Szegedy, arXiv 1502.03167); parameters `weight` and `bias`, buffers `running_mean` and
-/// `running_var`, all [c].
+/// `running_var`, all `[c]`.
 ///
 /// In [`Mode::Train`] a forward pass moves the buffers before it returns, as PyTorch does: by the batch's mean and its
 /// *unbiased* variance. It happens once per call in the calling thread, so a run that repeats the calls repeats the

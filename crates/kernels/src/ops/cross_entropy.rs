@@ -50,7 +50,7 @@ pub struct CrossEntropy {
     pub ignore_index: i64,
     /// The target becomes `(1 - e) target + e / c` over `c` classes.
     pub label_smoothing: f64,
-    /// One factor per class, [c].
+    /// One factor per class, `[c]`.
     pub class_weights: Option<Tensor>,
     /// How rows are combined.
     pub reduction: Reduction,
@@ -204,8 +204,8 @@ impl Kernel for Hard {
     }
 }
 
-/// Cross entropy of `logits` ([n, c]) against class indices `target` (u32 or i64, [n]); a u32 target whose bits are
-/// those of `ignore_index` as i32 is ignored, too. Returns a scalar ([n] without
+/// Cross entropy of `logits` ([n, c]) against class indices `target` (u32 or i64, `[n]`); a u32 target whose bits are
+/// those of `ignore_index` as i32 is ignored, too. Returns a scalar (`[n]` without
 /// reduction).
 ///
 /// # Errors

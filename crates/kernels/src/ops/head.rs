@@ -104,7 +104,7 @@ fn gather(x: &[f32], d: usize, live: &[(usize, u32)]) -> Vec<f32> {
 }
 
 /// `cross_entropy(x weight^T + bias, target)` without ever holding all logits; `x`: [n, d], `weight`: [v, d],
-/// `bias`: [v], `target`: u32 or i64 [n]. Returns a scalar ([n], and then through all logits, without reduction).
+/// `bias`: `[v]`, `target`: u32 or i64 `[n]`. Returns a scalar (`[n]`, and then through all logits, without reduction).
 ///
 /// # Errors
 /// As [`linear`](crate::linear) and [`cross_entropy`](crate::cross_entropy).

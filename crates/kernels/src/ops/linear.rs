@@ -42,10 +42,10 @@ impl Kernel for Linear {
     }
 }
 
-/// `y = x w^T + b`; `x`: [.., i], `w`: [o, i], `b`: [o], `y`: [.., o].
+/// `y = x w^T + b`; `x`: [.., i], `w`: [o, i], `b`: `[o]`, `y`: [.., o].
 ///
 /// # Errors
-/// If the inner dimensions differ or the bias is not of shape [o].
+/// If the inner dimensions differ or the bias is not of shape `[o]`.
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let (o, i) = w.dims2()?;
     if x.rank() == 0 || x.dim(D::Minus1)? != i {

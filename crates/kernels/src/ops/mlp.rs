@@ -56,7 +56,7 @@ impl Kernel for Mlp {
     }
 }
 
-/// `y = act(x w1^T + b1) w2^T + b2`; `x`: [.., d], `w1`: [h, d], `w2`: [o, h], `b1`: [h], `b2`: [o].
+/// `y = act(x w1^T + b1) w2^T + b2`; `x`: [.., d], `w1`: [h, d], `w2`: [o, h], `b1`: `[h]`, `b2`: `[o]`.
 ///
 /// # Errors
 /// If the shapes do not chain, or only one bias is given.

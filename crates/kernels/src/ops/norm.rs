@@ -134,10 +134,10 @@ fn check(op: &str, x: &Tensor, params: &[&Tensor]) -> Result<usize> {
 
 /// `y = (x - mean) / sqrt(var + eps) * weight + bias` over the last dimension (Ba et al., arXiv 1607.06450).
 ///
-/// `x`: [.., d]; `weight`, `bias`: [d]. The variance is the biased one.
+/// `x`: [.., d]; `weight`, `bias`: `[d]`. The variance is the biased one.
 ///
 /// # Errors
-/// If a parameter is not of shape [d].
+/// If a parameter is not of shape `[d]`.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
     let mut inputs = vec![x, weight];
     inputs.extend(bias);
@@ -152,10 +152,10 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) 
 
 /// `y = x / sqrt(mean(x^2) + eps) * weight` over the last dimension (Zhang and Sennrich, arXiv 1910.07467).
 ///
-/// `x`: [.., d]; `weight`: [d].
+/// `x`: [.., d]; `weight`: `[d]`.
 ///
 /// # Errors
-/// If `weight` is not of shape [d].
+/// If `weight` is not of shape `[d]`.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let d = check("rms_norm", x, &[weight])?;
     if fast(&[x, weight]) {

@@ -29,7 +29,7 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Puts a head, weight [c, k] and bias [c], on a backbone.
+    /// Puts a head, weight [c, k] and bias `[c]`, on a backbone.
     ///
     /// # Errors
     /// If the head's width is not the number of the backbone's channels, or it has no bias.
@@ -59,7 +59,7 @@ impl Classifier {
         self.backbone.stages()
     }
 
-    /// The linear head: weight [c, k] and bias [c].
+    /// The linear head: weight [c, k] and bias `[c]`.
     pub fn head_layer(&self) -> &Linear {
         &self.fc
     }
@@ -69,7 +69,7 @@ impl Classifier {
         &self.fc.weight
     }
 
-    /// The head's bias, [c].
+    /// The head's bias, `[c]`.
     ///
     /// # Errors
     /// Never for a classifier that was built.

@@ -108,7 +108,7 @@ impl SelfAdaptive {
         if self.config.clip { tau.clamp(0.0, HIGHEST) } else { tau }
     }
 
-    /// Running mean P of the predictions, [c].
+    /// Running mean P of the predictions, `[c]`.
     pub fn p_model(&self) -> Vec<f64> {
         let even = 1.0 / self.state.p_model.len() as f64;
         self.state.p_model.iter().map(|&p| self.corrected(p, even)).collect()

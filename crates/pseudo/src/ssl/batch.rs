@@ -16,9 +16,9 @@ pub struct SslBatch {
 pub struct Labelled {
     /// Normalised images, [b, 3, h, w].
     pub x: Tensor,
-    /// Their classes, [b].
+    /// Their classes, `[b]`.
     pub labels: Vec<u32>,
-    /// Their places in the labelled set, [b].
+    /// Their places in the labelled set, `[b]`.
     pub indices: Vec<usize>,
 }
 
@@ -30,7 +30,7 @@ pub struct Unlabelled {
     /// Strongly augmented; not needed by methods that train on the weak view, see
     /// [`SslConfig::needs_strong`](super::SslConfig::needs_strong).
     pub strong: Option<Tensor>,
-    /// Their places in the unlabelled set, [m].
+    /// Their places in the unlabelled set, `[m]`.
     pub indices: Vec<usize>,
     /// Hidden labels of a benchmark. They only measure and never reach training.
     pub hidden: Option<Vec<u32>>,

@@ -17,7 +17,7 @@ pub struct Observation<'a> {
     pub probs: &'a [f32],
     /// Number of classes c, at least 1.
     pub n_classes: usize,
-    /// Place of each image in the unlabelled set, [n].
+    /// Place of each image in the unlabelled set, `[n]`.
     pub indices: &'a [usize],
     /// Rows of the labelled images, where the method wants them, [m, c].
     pub labelled: Option<&'a [f32]>,
@@ -38,11 +38,11 @@ impl<'a> Observation<'a> {
 /// What a method says of a batch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verdict {
-    /// Pseudo-labels: the first most probable class, [n].
+    /// Pseudo-labels: the first most probable class, `[n]`.
     pub labels: Vec<u32>,
-    /// Their probabilities, [n].
+    /// Their probabilities, `[n]`.
     pub confidences: Vec<f32>,
-    /// Their weights in the loss, from 0 to 1, [n].
+    /// Their weights in the loss, from 0 to 1, `[n]`.
     pub weights: Vec<f32>,
 }
 
@@ -75,7 +75,7 @@ pub trait Weighting: Send {
     /// Takes in a batch and weighs its pseudo-labels.
     fn observe(&mut self, batch: &Observation<'_>) -> Verdict;
 
-    /// The confidence that each class needs now, [c]; none for methods without thresholds.
+    /// The confidence that each class needs now, `[c]`; none for methods without thresholds.
     fn thresholds(&self) -> Option<Vec<f64>> {
         None
     }

@@ -11,7 +11,7 @@ pub struct Ranking {
 }
 
 impl Ranking {
-    /// Sorts `scores` [n] with their labels [n] and, where given, sample weights [n].
+    /// Sorts `scores` `[n]` with their labels `[n]` and, where given, sample weights `[n]`.
     ///
     /// # Errors
     /// If the lengths differ.

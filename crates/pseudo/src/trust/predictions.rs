@@ -43,7 +43,7 @@ impl Predictions {
         Self { n_classes, probs: vec![], labels: vec![] }
     }
 
-    /// Adds rows of probabilities (f32 or f64), [n, c] row-major, with their labels [n].
+    /// Adds rows of probabilities (f32 or f64), [n, c] row-major, with their labels `[n]`.
     ///
     /// # Errors
     /// If the lengths do not fit or a label is no class; then nothing is added.
@@ -73,7 +73,7 @@ impl Predictions {
         self.n_classes
     }
 
-    /// True labels, [n].
+    /// True labels, `[n]`.
     pub fn labels(&self) -> &[u32] {
         &self.labels
     }

@@ -18,7 +18,7 @@ pub struct Temperature {
 const INVERSE: (f64, f64) = (0.01, 100.0);
 
 impl Temperature {
-    /// Fits on logits [n, c] (log-probabilities serve as well) with true labels [n].
+    /// Fits on logits [n, c] (log-probabilities serve as well) with true labels `[n]`.
     ///
     /// The log loss is convex in 1/t; a Newton step that leaves the bracket of the minimum is replaced by its middle, so
     /// the search ends for every input, the same each time. Without examples t is 1.

@@ -254,12 +254,12 @@ fn finish(y: Tensor, residual: Option<&Tensor>, clamp: Option<Clamp>) -> Result<
 }
 
 /// `y = (x - mean) / sqrt(var + eps) * weight + bias` with the statistics of the batch (Ioffe and Szegedy, arXiv
-/// 1502.03167); returns `y` and, without gradient, the mean [c] and the biased variance [c].
+/// 1502.03167); returns `y` and, without gradient, the mean `[c]` and the biased variance `[c]`.
 ///
-/// `x`: [n, c, ..]; `weight`, `bias`: [c].
+/// `x`: [n, c, ..]; `weight`, `bias`: `[c]`.
 ///
 /// # Errors
-/// If a parameter is not of shape [c], or there is no value to take statistics of.
+/// If a parameter is not of shape `[c]`, or there is no value to take statistics of.
 pub fn batch_norm_train(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<(Tensor, Tensor, Tensor)> {
     batch_norm_train_fused(x, weight, bias, eps, None, None)
 }
@@ -307,10 +307,10 @@ pub fn batch_norm_train_fused(
 
 /// `y = (x - mean) / sqrt(var + eps) * weight + bias` with given statistics, which get no gradient.
 ///
-/// `x`: [n, c, ..]; `weight`, `bias`, `mean`, `var`: [c].
+/// `x`: [n, c, ..]; `weight`, `bias`, `mean`, `var`: `[c]`.
 ///
 /// # Errors
-/// If a parameter is not of shape [c].
+/// If a parameter is not of shape `[c]`.
 pub fn batch_norm_eval(
     x: &Tensor,
     weight: &Tensor,
@@ -354,10 +354,10 @@ pub fn batch_norm_eval_fused(
 /// The weight and bias of a convolution that does what the given one does followed by
 /// [`batch_norm_eval`]: `weight * s` and `(bias - mean) * s + beta` with `s = gamma / sqrt(var + eps)`.
 ///
-/// `weight`: [o, c/g, kh, kw]; all others: [o].
+/// `weight`: [o, c/g, kh, kw]; all others: `[o]`.
 ///
 /// # Errors
-/// If a parameter is not of shape [o].
+/// If a parameter is not of shape `[o]`.
 pub fn fold_batch_norm(
     weight: &Tensor,
     bias: Option<&Tensor>,

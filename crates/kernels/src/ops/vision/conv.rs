@@ -268,7 +268,7 @@ impl Kernel for Conv {
 
 /// Cross-correlation of images with kernels, as PyTorch's `conv2d`.
 ///
-/// `x`: [b, c, h, w]; `weight`: [o, c/g, kh, kw]; `bias`: [o]; result [b, o, oh, ow].
+/// `x`: [b, c, h, w]; `weight`: [o, c/g, kh, kw]; `bias`: `[o]`; result [b, o, oh, ow].
 ///
 /// # Errors
 /// If the shapes do not fit each other or the kernel does not fit the padded image.

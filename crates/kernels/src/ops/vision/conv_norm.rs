@@ -55,7 +55,7 @@ impl Kernel for ConvNorm {
 
 /// `clamp(batch_norm_train(conv2d(x, weight)) + residual)`; returns as [`batch_norm_train`](crate::batch_norm_train).
 ///
-/// `x`: [b, c, h, w]; `weight`: [o, c/g, kh, kw]; `gamma`, `beta`: [o]; `residual`: [b, o, oh, ow].
+/// `x`: [b, c, h, w]; `weight`: [o, c/g, kh, kw]; `gamma`, `beta`: `[o]`; `residual`: [b, o, oh, ow].
 ///
 /// # Errors
 /// As [`conv2d`](crate::conv2d) and [`batch_norm_train_fused`](crate::batch_norm_train_fused).
@@ -161,7 +161,7 @@ impl Kernel for Fixed {
 /// `clamp(batch_norm_eval(conv2d(x, weight)) + residual)` as one operation, which keeps no intermediate result; `params` are gamma,
 /// beta, mean and variance, of which the last two get no gradient.
 ///
-/// `x`: [b, c, h, w]; `weight`: [o, c/g, kh, kw]; `params`: [o] each; `residual`: [b, o, oh, ow].
+/// `x`: [b, c, h, w]; `weight`: [o, c/g, kh, kw]; `params`: `[o]` each; `residual`: [b, o, oh, ow].
 ///
 /// # Errors
 /// As [`conv2d`](crate::conv2d) and [`batch_norm_eval_fused`](crate::batch_norm_eval_fused).

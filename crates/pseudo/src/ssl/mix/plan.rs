@@ -179,8 +179,8 @@ pub fn partners(n: usize, key: Key) -> Vec<usize> {
 /// What becomes of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// The other image of each, [n].
+    /// The other image of each, `[n]`.
     pub partners: Vec<usize>,
-    /// What becomes of each, [n].
+    /// What becomes of each, `[n]`.
     pub blends: Vec<Blend>,
 }
