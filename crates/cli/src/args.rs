@@ -115,7 +115,7 @@ pub struct Cam {
 /// `experiment`.
 #[derive(Debug, Group)]
 pub struct Experiment {
-    /// Plan: pepl, or a TOML file
+    /// Plan: pepl, pepl-long, or a TOML file
     #[arg(default_value = "pepl")]
     pub plan: String,
     /// Change a setting of every run, for example data.path=DIR (repeatable)
