@@ -129,10 +129,11 @@ unsafe fn column<V: Lanes, const R: usize, const C: usize>(
     j: usize,
     width: usize,
 ) {
-    let after = b.wrapping_add(depth * C * V::N);
+    // Where the operand lies in place, the next panel is no run of memory, and nothing new is asked for.
+    let (after, packed) = (b.wrapping_add(depth * C * V::N), ldb == C * V::N);
     for i in (0..a.m).step_by(R) {
         let done = i / R * LINE;
-        let ahead = if done < C * V::N { after.wrapping_add(done * depth) } else { b };
+        let ahead = if packed && done < C * V::N { after.wrapping_add(done * depth) } else { b };
         let live = R.min(a.m - i);
         // Rows that are missing stand for the last one; their sums are thrown away.
         let mut rows = [a.data; R];

@@ -112,7 +112,8 @@ fn log_softmax_row(x: &[f32], y: &mut [f32]) {
 }
 
 impl Softmax {
-    fn row(&self, index: usize, x: &[f32], y: &mut [f32]) {
+    /// One row; `room` is for entries of which some are hidden.
+    fn row(&self, index: usize, x: &[f32], y: &mut [f32], room: &mut Vec<f32>) {
         if self.log {
             return log_softmax_row(x, y);
         }
@@ -126,7 +127,9 @@ impl Softmax {
             Visible::Keep(keep) => {
                 let keep = &keep[index * x.len()..][..x.len()];
                 let visible = x.iter().zip(keep).map(|(x, keep)| if *keep == 0 { f32::NEG_INFINITY } else { *x });
-                softmax_row(&visible.collect::<Vec<_>>(), y);
+                room.clear();
+                room.extend(visible);
+                softmax_row(room, y);
             }
         }
     }
@@ -142,7 +145,7 @@ impl Kernel for Softmax {
         let mut y = unsafe { uncleared(x[0].data.len()) };
         if d > 0 {
             let rows = y.par_chunks_mut(d).zip(x[0].data.par_chunks(d)).enumerate();
-            rows.with_min_len(64).for_each(|(i, (y, x))| self.row(i, x, y));
+            rows.with_min_len(64).for_each_init(Vec::new, |room, (i, (y, x))| self.row(i, x, y, room));
         }
         Ok((y, x[0].dims.to_vec(), ()))
     }
