@@ -107,6 +107,8 @@ workloads |= {
     "depthwise_3x3": conv(96, 64, 96, 3, 1, 1, 96),
     "depthwise_5x5": conv(240, 16, 240, 5, 1, 2, 240),
     "depthwise_3x3_s2": conv(96, 64, 96, 3, 2, 1, 96),
+    "depthwise_5x5_8": conv(672, 8, 672, 5, 1, 2, 672),
+    "depthwise_5x5_4": conv(1152, 4, 1152, 5, 1, 2, 1152),
     "batch_norm": op([X, (64,), (64,)], BN),
     "batch_norm_add_relu": op([X, (64,), (64,), X], lambda x, w, b, r: F.relu(BN(x, w, b) + r, inplace=True)),
     "max_pool": op([(8, 64, 112, 112)], lambda x: F.max_pool2d(x, 3, 2, 1)),

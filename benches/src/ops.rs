@@ -102,6 +102,8 @@ fn vision() -> Vec<Workload> {
         conv("depthwise_3x3", [96, 64], [96, 3], Conv2d::new(1, 1).with_groups(96)),
         conv("depthwise_5x5", [240, 16], [240, 5], Conv2d::new(1, 2).with_groups(240)),
         conv("depthwise_3x3_s2", [96, 64], [96, 3], Conv2d::new(2, 1).with_groups(96)),
+        conv("depthwise_5x5_8", [672, 8], [672, 5], Conv2d::new(1, 2).with_groups(672)),
+        conv("depthwise_5x5_4", [1152, 4], [1152, 5], Conv2d::new(1, 2).with_groups(1152)),
         op("batch_norm", &[x, p, p], |x| Ok(ck::batch_norm_train(&x[0], &x[1], &x[2], 1e-5)?.0)),
         op("batch_norm_add_relu", &[x, p, p, x], |x| {
             let clamp = Some(Clamp::Relu);

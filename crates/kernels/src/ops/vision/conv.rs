@@ -1,5 +1,6 @@
 //! Two-dimensional convolution.
 
+use super::abreast::Abreast;
 use super::clamp::{Clamp, chained};
 use super::depthwise::Depthwise;
 use super::direct::Direct;
@@ -65,6 +66,9 @@ impl Sizes {
         let &[o, per_group, kh, kw] = weight.dims() else {
             bail!("conv2d: expected a weight [o, c/g, kh, kw], got {:?}", weight.dims());
         };
+        if h * w == 0 {
+            bail!("conv2d: expected images with pixels, got an input {:?}", x.dims());
+        }
         let g = config.groups;
         if g == 0 || c % g != 0 || o % g != 0 || per_group * g != c {
             bail!(
@@ -127,6 +131,7 @@ impl Finish<'_> {
 pub(super) enum Method {
     Winograd(Winograd),
     Depthwise(Depthwise),
+    Abreast(Abreast),
     Direct(Direct),
     Im2col(Im2col),
     /// Nothing to compute.
@@ -148,7 +153,7 @@ impl Method {
         } else if simple && [kh, kw, g] == [3, 3, 1] && c.min(o) >= WINOGRAD_CHANNELS && h.min(w) > 1 {
             Self::Winograd(Winograd { b, c, h, w, o, oh, ow, top, left })
         } else if g > 1 && c == g {
-            Self::Depthwise(Depthwise { n, config })
+            Abreast::new(n, config).map_or(Self::Depthwise(Depthwise { n, config }), Self::Abreast)
         } else if g == 1 && kh * kw > 1 {
             Self::Direct(Direct { n, config })
         } else {
@@ -161,6 +166,7 @@ impl Method {
         match self {
             Self::Empty(n) => buffer(n.b * n.o * n.oh * n.ow),
             Self::Depthwise(d) => d.run(x, weight, finish),
+            Self::Abreast(a) => a.run(x, weight, finish),
             Self::Direct(d) => d.run(x, weight, finish),
             Self::Im2col(m) => m.run(x, weight, finish),
             Self::Winograd(w) => {
@@ -177,6 +183,7 @@ impl Method {
         match self {
             Self::Empty(n) => buffer(n.b * n.c * n.h * n.w),
             Self::Depthwise(d) => d.input_grad(weight, dy),
+            Self::Abreast(a) => a.input_grad(weight, dy),
             // Few channels fill no vectors where they stand side by side.
             Self::Direct(Direct { n, config }) if n.c < DIRECT_CHANNELS => {
                 Im2col { n: *n, config: *config }.input_grad(weight, dy)
@@ -208,6 +215,7 @@ impl Method {
         match self {
             Self::Empty(n) => vec![0.0; n.o * n.c / n.g * n.kh * n.kw],
             Self::Depthwise(d) => d.weight_grad(x, dy),
+            Self::Abreast(a) => a.weight_grad(x, dy),
             Self::Direct(d) => d.weight_grad(x, dy),
             Self::Im2col(m) => m.weight_grad(x, dy),
             Self::Winograd(w) => w.weight_grad(x, dy),

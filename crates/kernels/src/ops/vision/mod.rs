@@ -1,5 +1,6 @@
 //! Operations on images [b, c, h, w].
 
+mod abreast;
 pub(crate) mod batch_norm;
 pub(crate) mod clamp;
 pub(crate) mod conv;
