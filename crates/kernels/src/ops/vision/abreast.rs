@@ -288,7 +288,8 @@ impl Abreast {
     pub fn input_grad(&self, weight: &[f32], dy: &[f32]) -> Vec<f32> {
         let Sizes { b, c, h, w, kh, kw, oh, ow, .. } = self.n;
         let Conv2d { stride, dilation, padding: [top, _, left, _], .. } = self.config;
-        let before = [((kh - 1) * dilation[0]) as isize - top as isize, ((kw - 1) * dilation[1]) as isize - left as isize];
+        let before =
+            [((kh - 1) * dilation[0]) as isize - top as isize, ((kw - 1) * dilation[1]) as isize - left as isize];
         let of = Geometry::new([[kh, kw], [h, w], [oh, ow]], [1, 1], dilation, stride, before);
         let turned: Vec<f32> = weight.chunks_exact(kh * kw).flat_map(|kernel| kernel.iter().rev()).copied().collect();
         // SAFETY: every plane is copied as a whole.
