@@ -260,6 +260,28 @@ fn strided_input_gives_what_contiguous_input_gives() {
 }
 
 #[test]
+fn images_without_pixels_are_refused_by_name() {
+    type Op<'a> = &'a dyn Fn(&Tensor) -> Result<Tensor>;
+    let ops: [(&str, Op<'_>); 5] = [
+        ("conv2d", &|x| {
+            ck::conv2d(x, &Tensor::ones((16, 1, 3, 3), DType::F32, &Device::Cpu)?, None, &Conv2d::new(1, 2))
+        }),
+        ("max_pool2d", &|x| ck::max_pool2d(x, &Pool2d::new(3, 2, 1))),
+        ("adaptive_avg_pool2d", &|x| ck::adaptive_avg_pool2d(x, [2, 2])),
+        ("global_avg_pool", &|x| ck::global_avg_pool(x)),
+        ("resize_bilinear", &|x| ck::resize_bilinear(x, [5, 11], false)),
+    ];
+    for (name, op) in ops {
+        let x = Tensor::zeros((2, 16, 0, 4), DType::F32, &Device::Cpu).unwrap();
+        let said = op(&x).unwrap_err().to_string();
+        assert!(
+            said.starts_with(&format!("{name}: expected images of at least one pixel, got an input [2, 16, 0, 4]")),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn of_equal_values_the_first_gets_the_gradient() {
     for dtype in [DType::F32, DType::F64] {
         let x = Tensor::zeros((1, 1, 4, 4), dtype, &Device::Cpu).unwrap();
