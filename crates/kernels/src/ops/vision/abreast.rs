@@ -11,8 +11,10 @@ use rayon::prelude::*;
 
 /// Channels of a group, whatever the vectors' width, so that no result depends on it.
 const CHANNELS: usize = 16;
-/// Longest row that is worth it.
+/// Longest row that is worth it: one more fills a vector by itself.
 const LONGEST: usize = 15;
+/// Most rows, so that what a thread works on stays in its cache.
+const TALLEST: usize = 60;
 
 /// A depthwise convolution with one result a channel.
 #[derive(Clone, Copy, Debug)]
@@ -220,7 +222,7 @@ fn row_dots<V: Lanes, const K: usize>(
 impl Abreast {
     /// The convolution, if its planes are small and it has one result and enough channels.
     pub fn new(n: Sizes, config: Conv2d) -> Option<Self> {
-        (n.o == n.c && n.c >= CHANNELS / 2 && n.w.max(n.ow) <= LONGEST && n.h.max(n.oh) <= 4 * LONGEST)
+        (n.o == n.c && n.c >= CHANNELS / 2 && n.w.max(n.ow) <= LONGEST && n.h.max(n.oh) <= TALLEST)
             .then_some(Self { n, config })
     }
 
