@@ -9,7 +9,7 @@ use crate::matmul::uncleared;
 use crate::simd::{Lanes, simd_fn};
 use rayon::prelude::*;
 
-/// Channels of a group, whatever the vectors' width, so that no result depends on it.
+/// Channels of a group, whatever the vectors' width, so that no order of sums depends on it.
 const CHANNELS: usize = 16;
 /// Longest row that is worth it: one more fills a vector by itself.
 const LONGEST: usize = 15;
